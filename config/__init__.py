@@ -1,0 +1,1 @@
+"""With what numbers: settings, their defaults and the profiles."""

@@ -1,0 +1,315 @@
+"""What the core needs from outside. Each Protocol has an in-memory twin in `workers/adapters/`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Protocol
+
+from pipeline.models import (
+    Account,
+    AnalyzedMessage,
+    Bars,
+    BracketOrder,
+    Direction,
+    Fill,
+    OrderReport,
+    Phase,
+    Position,
+    Quote,
+    Refusal,
+    Session,
+    Side,
+    Signal,
+    SocialMessage,
+    TradingState,
+    Vote,
+)
+
+# ---- messages ----------------------------------------------------------------------------------------
+
+
+class CollectorManager(Protocol):
+    """Where posts come from. Workers get a null collector."""
+
+    def is_fresh(self, as_of: datetime) -> bool:
+        """Whether at least one collector gave a sign of life recently enough to go on."""
+        ...
+
+
+class AnalyzerManager(Protocol):
+    """Turns a post into an analyzed message. Pure of the post: no memory, no clock."""
+
+    def analyze(self, message: SocialMessage) -> AnalyzedMessage:
+        """The post with sentiment, symbols, fingerprint and spam verdict. Raises InvalidInputError."""
+        ...
+
+
+class VoteHistory(Protocol):
+    """The recent directional votes of a symbol: consensus look-back and the scorer's confluence read it."""
+
+    def votes(self, symbol: str, since: datetime, until: datetime) -> tuple[Vote, ...]:
+        """Votes with `since < at <= until`, urgent ones included, oldest first, used ones included."""
+        ...
+
+    def used(self, symbol: str, ids: Sequence[str]) -> frozenset[str]:
+        """Those of the message ids that already took part in a decision with consensus on this symbol."""
+        ...
+
+    def use(self, symbol: str, ids: Sequence[str], decided_at: datetime) -> None:
+        """Mark votes as used, so that no later decision counts them again. Idempotent."""
+        ...
+
+
+# ---- market ------------------------------------------------------------------------------------------
+
+
+class MarketData(Protocol):
+    """Prices as known at `as_of`: only bars with `end <= as_of`, never a younger one."""
+
+    def bars(self, symbol: str, as_of: datetime, count: int) -> Bars:
+        """The last `count` (or fewer) completed bars of the analysis interval. Raises MarketDataError."""
+        ...
+
+    def daily_bars(self, symbol: str, as_of: datetime, count: int) -> Bars:
+        """The last `count` (or fewer) completed daily bars. Raises MarketDataError."""
+        ...
+
+    def quote(self, symbol: str, as_of: datetime) -> Quote | None:
+        """The last price known at `as_of` with its own time; None where there is none."""
+        ...
+
+    def halted(self, symbol: str, as_of: datetime) -> bool | None:
+        """Whether trading in the symbol is halted; None where this source does not know."""
+        ...
+
+
+class MarketConditions(Protocol):
+    """The whole market at `as_of`. None means the profile has no such data."""
+
+    def vix(self, as_of: datetime) -> Decimal | None:
+        """The last VIX close known at `as_of` (a day's value is known at that day's close)."""
+        ...
+
+    def index_bars(self, as_of: datetime, count: int) -> Bars | None:
+        """Completed bars of the index, oldest first."""
+        ...
+
+    def relative_index_volume(self, as_of: datetime) -> float | None:
+        """Index volume of the session so far / its 20-session mean up to the same minute; daily: last bar / mean."""
+        ...
+
+
+class Sessions(Protocol):
+    """The exchange's calendar (XNYS): holidays, half days and daylight saving included."""
+
+    def phase(self, at: datetime) -> Phase:
+        """Regular [open, close); pre-market 04:00 New York to open and after-hours close to 20:00 on session days."""
+        ...
+
+    def session_of(self, at: datetime) -> Session:
+        """The trading day `at` belongs to: the first session whose close is later than `at`."""
+        ...
+
+    def next_open(self, at: datetime) -> datetime:
+        """The first session open later than or equal to `at`."""
+        ...
+
+    def session(self, day: date) -> Session | None:
+        """The session of that date, None when the exchange is closed that day."""
+        ...
+
+    def session_seconds(self, start: datetime, end: datetime) -> float:
+        """Seconds of regular session time between two instants; 0 when `end <= start`."""
+        ...
+
+    def sessions_between(self, start: datetime, end: datetime) -> int:
+        """How many sessions have `start < close <= end`."""
+        ...
+
+
+# ---- control -----------------------------------------------------------------------------------------
+
+
+class Control(Protocol):
+    """The fleet-wide trading state and deny-lists. Asking may fail: callers then refuse."""
+
+    def trading_state(self) -> TradingState:
+        """HALTED when the key is missing. Raises TransientError when it cannot be asked."""
+        ...
+
+    def denied(self, symbol: str, authors: frozenset[str]) -> str | None:
+        """The entry of a deny-list that forbids this trade ("symbol:TSLA", "author:x"), or None."""
+        ...
+
+
+# ---- money -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BookSnapshot:
+    """Our own book at one moment, in dollars. The risk manager computes amounts and ceilings from it.
+
+    `equity` = cash + positions at their marks. `marks`: last price per held symbol.
+    `reserved`: symbol -> notional of open reservations; `held`: symbols with held orders.
+    `realised_session` and `realised_week`: realised profit (negative: loss) so far, fees included.
+    `start_equity_session` and `start_equity_week`: equity when the session / week was first seen.
+    `last_losing_trade`: when the last losing trade closed, None when the last trade did not lose.
+    """
+
+    equity: Decimal
+    cash: Decimal
+    positions: dict[str, Position] = field(default_factory=dict)
+    marks: dict[str, Decimal] = field(default_factory=dict)
+    reserved: dict[str, Decimal] = field(default_factory=dict)
+    held: frozenset[str] = frozenset()
+    realised_session: Decimal = Decimal(0)
+    realised_week: Decimal = Decimal(0)
+    start_equity_session: Decimal = Decimal(0)
+    start_equity_week: Decimal = Decimal(0)
+    last_losing_trade: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRequest:
+    """Amounts and ceilings, computed by the risk manager; the ledger only tests counters and reserves or refuses.
+
+    Dollars are exact; ceilings are totals that may be reached, not passed. Rates count reservations in the
+    sliding window `(as_of - window, as_of]`. `expected_position`: signed quantity the sizing assumed (0 = flat);
+    the ledger refuses when its own differs. `reduce_only` requests skip position, exposure, rate and loss rules.
+    """
+
+    decision_id: str
+    symbol: str
+    side: Side
+    quantity: int
+    notional: Decimal
+    as_of: datetime
+    session: date
+    week: tuple[int, int]
+    expected_position: int
+    max_open_positions: int
+    max_gross_exposure: Decimal
+    max_session_loss: Decimal
+    max_week_loss: Decimal
+    same_side_window_s: int
+    max_per_symbol_per_minute: int
+    max_per_minute: int
+    max_entries_per_hour_after_loss: int
+    reduce_only: bool = False
+
+
+class Ledger(Protocol):
+    """Our own book: account, positions, realised results per session, reservations, held signals. All atomic."""
+
+    def snapshot(self, session: Session) -> BookSnapshot:
+        """The book now; opens the session and its week (start equity) when first seen."""
+        ...
+
+    def reserve(self, request: ReservationRequest) -> Refusal | None:
+        """Test every counter and set the risk aside, or refuse and change nothing; None means reserved.
+
+        Idempotent by decision id. Raises SymbolBusyError when another decision holds the symbol.
+        """
+        ...
+
+    def shrink(self, decision_id: str, quantity: int, notional: Decimal) -> None:
+        """Lower a reservation (gate factor). Raises ValueError for a growth."""
+        ...
+
+    def release(self, decision_id: str) -> None:
+        """Give the risk back. Idempotent."""
+        ...
+
+    def hold(self, signal: Signal, until: datetime) -> None:
+        """Turn a reservation into a held signal for the open at `until`: it keeps its position slot. Idempotent."""
+        ...
+
+    def held(self, until: datetime) -> tuple[Signal, ...]:
+        """Held signals due at or before `until`, by (due, symbol, decision id)."""
+        ...
+
+    def unhold(self, decision_id: str) -> None:
+        """Forget a held signal. Idempotent."""
+        ...
+
+    def apply(self, decision_id: str, fill: Fill, session: Session) -> bool:
+        """Book one fill (exact decimals): cash, position, realised result. False when it was booked before."""
+        ...
+
+    def mark(self, prices: dict[str, Decimal]) -> None:
+        """Value held symbols at these prices."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Our will to trade, written before the broker hears of it. `state`: NEW, SENT, UNKNOWN or DONE."""
+
+    client_order_id: str
+    decision_id: str
+    symbol: str
+    state: str
+    order: BracketOrder
+    report: OrderReport | None = None
+    entry_settled: bool = False
+
+
+class Intents(Protocol):
+    """The memory of what was asked of the broker. Writes are compare-and-set."""
+
+    def create(self, order: BracketOrder) -> Intent:
+        """Write NEW, or answer the intent that is already there."""
+        ...
+
+    def mark_sent(self, client_order_id: str, now: datetime) -> Refusal | None:
+        """NEW -> SENT, checking trading state (HALTED, REDUCING unless reduce_only) and age last. None means SENT."""
+        ...
+
+    def record(self, client_order_id: str, report: OrderReport | None) -> None:
+        """Keep the broker's answer; None = no definite answer (UNKNOWN). A closed report makes it DONE."""
+        ...
+
+    def open(self) -> tuple[Intent, ...]:
+        """Intents that are SENT or UNKNOWN, or whose bracket is still working, by client order id."""
+        ...
+
+    def get(self, client_order_id: str) -> Intent | None:
+        """One intent."""
+        ...
+
+
+class Broker(Protocol):
+    """The venue. Only definite answers are returned; anything else raises BrokerError or TransientError."""
+
+    def submit(self, order: BracketOrder) -> OrderReport:
+        """Place the bracket. A repeated client order id answers the order that is already there."""
+        ...
+
+    def order(self, client_order_id: str) -> OrderReport | None:
+        """What the venue knows of this id; None = it never heard of it."""
+        ...
+
+    def cancel(self, client_order_id: str, as_of: datetime) -> OrderReport | None:
+        """Withdraw what has not filled. Exits of an open position are withdrawn too."""
+        ...
+
+    def positions(self) -> dict[str, Position]:
+        """Holdings by symbol, without flat ones."""
+        ...
+
+    def account(self) -> Account:
+        """Cash and equity."""
+        ...
+
+    def quote(self, symbol: str, as_of: datetime) -> Quote | None:
+        """The venue's last price."""
+        ...
+
+    def clock(self, as_of: datetime) -> bool:
+        """Whether the venue is open."""
+        ...
+
+    def updates(self, as_of: datetime, client_order_ids: Sequence[str]) -> tuple[OrderReport, ...]:
+        """Reports of these orders as of then. The paper venue lives through every bar up to `as_of` first."""
+        ...

@@ -1,0 +1,1 @@
+"""Where it runs: processes, jobs, the command line and the adapters."""

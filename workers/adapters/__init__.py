@@ -1,0 +1,1 @@
+"""One outside system a file, and an in-memory twin of every port."""
