@@ -11,7 +11,6 @@ from pipeline.models import (
     AnalyzedMessage,
     Bars,
     BracketOrder,
-    Direction,
     Fill,
     OrderReport,
     Phase,
