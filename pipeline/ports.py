@@ -13,10 +13,12 @@ from pipeline.models import (
     BracketOrder,
     Fill,
     OrderReport,
+    Outcome,
     Phase,
     Position,
     Quote,
     Refusal,
+    ProcessResult,
     Session,
     Side,
     Signal,
@@ -24,6 +26,7 @@ from pipeline.models import (
     TradingState,
     Vote,
 )
+from pipeline.router import Leg
 
 # ---- messages ----------------------------------------------------------------------------------------
 
@@ -55,8 +58,55 @@ class VoteHistory(Protocol):
         """Those of the message ids that already took part in a decision with consensus on this symbol."""
         ...
 
-    def use(self, symbol: str, ids: Sequence[str], decided_at: datetime) -> None:
-        """Mark votes as used, so that no later decision counts them again. Idempotent."""
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Votes of one symbol taken out of its list for good; immutable. `votes` in list order, never empty."""
+
+    claim_id: str
+    symbol: str
+    votes: tuple[Vote, ...]
+
+
+class Backlog(Protocol):
+    """The per-symbol lists of votes and the memory of texts."""
+
+    def accept(self, routed: Sequence[tuple[AnalyzedMessage, tuple[Leg, ...]]]) -> list[tuple[Leg, ...]]:
+        """Open every leg and append its vote, once: repeating it changes nothing.
+
+        Answers the legs as they go now: one null leg for a near-duplicate, none for a message routed before.
+        """
+        ...
+
+    def claim(self, symbols: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Take whole lists (all, or these symbols') as claims; answers the new claim ids by symbol."""
+        ...
+
+    def claimed(self, claim_id: str) -> Claim | None:
+        """The claim, None when it was finished."""
+        ...
+
+    def finish(self, claim_id: str) -> None:
+        """Forget a claim whose decisions are recorded. Idempotent."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Votes waiting per symbol."""
+        ...
+
+
+class Journal(Protocol):
+    """Where every leg and decision ends, once."""
+
+    def record(self, results: Sequence[tuple[ProcessResult, tuple[str, ...]]]) -> None:
+        """Write each result for its decision and for the given legs, by compare-and-set from an interim state.
+
+        A decision that became a signal marks its votes as used in the same step. Repeating it changes nothing.
+        """
+        ...
+
+    def outcome(self, leg_or_decision_id: str) -> Outcome | None:
+        """How it stands, None when it was never opened."""
         ...
 
 

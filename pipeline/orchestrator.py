@@ -1,0 +1,407 @@
+"""The trunk: one message, or one batch of votes, through the five stages to one result (seed, phase 8)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from pipeline.consensus import ConsensusSettings, aggregate_sentiment, reach_consensus
+from pipeline.errors import FleetError, SymbolBusyError, TransientError
+from pipeline.executor import TradeExecutor
+from pipeline.gate import MarketGate
+from pipeline.models import (
+    AggregatedSentiment,
+    AnalyzedMessage,
+    Direction,
+    ExecutionResult,
+    Frozen,
+    GateVerdict,
+    OrchestratorState,
+    OrderStatus,
+    Outcome,
+    ProcessResult,
+    Refusal,
+    Reservation,
+    Signal,
+    SocialMessage,
+    Stage,
+    Tier,
+    TradeRecommendation,
+    Validation,
+    ValidationStatus,
+    Vote,
+)
+from pipeline.ports import AnalyzerManager, Backlog, CollectorManager, Journal, VoteHistory
+from pipeline.risk import RiskManager
+from pipeline.router import DenyList, Fate, Leg, RouterSettings, is_high_signal, leg_id, route
+from pipeline.scorer import SignalScorer
+from pipeline.validator import TechnicalValidator
+
+_RETRIED = (TransientError, SymbolBusyError)
+
+
+class OrchestratorSettings(Frozen):
+    """The seed's settings."""
+
+    enabled: bool = Field(default=True, description="off: intake refuses to start")
+    immediate_threshold: float = Field(default=0.85, ge=0, le=1, description="confidence, inclusive")
+    batch_interval_seconds: int = Field(default=60, ge=1, le=86_400, description="seconds between drains")
+    min_consensus: float = Field(
+        default=0.6, ge=0, le=1, description="share of votes with the leading label, inclusive"
+    )
+    max_buffer_size: int = Field(default=1000, ge=1, le=1_000_000, description="votes of a symbol that force a drain")
+    max_buffered_total: int = Field(default=100_000, ge=1, le=100_000_000, description="votes of all symbols together")
+    continue_without_validator: bool = Field(default=True, description="a failing validator halves the size")
+    gate_fail_safe_closed: bool = Field(default=True, description="a failing gate is closed")
+
+
+class TradingOrchestrator:
+    """Coordinates analyzer, validator, scorer, risk, gate and executor with graceful degradation (seed)."""
+
+    def __init__(
+        self,
+        collector_manager: CollectorManager,
+        analyzer_manager: AnalyzerManager,
+        technical_validator: TechnicalValidator,
+        signal_scorer: SignalScorer,
+        risk_manager: RiskManager,
+        market_gate: MarketGate,
+        trade_executor: TradeExecutor,
+        settings: OrchestratorSettings,
+        *,
+        backlog: Backlog,
+        journal: Journal,
+        votes: VoteHistory,
+        router: RouterSettings | None = None,
+        consensus: ConsensusSettings | None = None,
+    ) -> None:
+        self._collector_manager = collector_manager
+        self._analyzer = analyzer_manager
+        self._validator = technical_validator
+        self._scorer = signal_scorer
+        self._risk_manager = risk_manager
+        self._gate = market_gate
+        self._executor = trade_executor
+        self._settings = settings
+        self._backlog = backlog
+        self._journal = journal
+        self._votes = votes
+        self._router_settings = router or RouterSettings()
+        self._consensus_settings = consensus or ConsensusSettings()
+        self._state = OrchestratorState.STOPPED
+
+    # ---- manual control ----
+
+    @property
+    def state(self) -> OrchestratorState:
+        """STOPPED, RUNNING or STOPPING."""
+        return self._state
+
+    @property
+    def is_running(self) -> bool:
+        """Whether messages are taken (seed)."""
+        return self._state is OrchestratorState.RUNNING
+
+    def start(self) -> None:
+        """Begin taking messages. Raises FleetError when the settings say `enabled: false`."""
+        if not self._settings.enabled:
+            raise FleetError("orchestrator.enabled is false; valid: true to start")
+        self._state = OrchestratorState.RUNNING
+
+    def stop(self, as_of: datetime) -> None:
+        """Take no more messages, bring what is buffered to its end, then be STOPPED."""
+        self._state = OrchestratorState.STOPPING
+        self.batch_processor(as_of)
+        self._state = OrchestratorState.STOPPED
+
+    # ---- messages ----
+
+    def on_message(self, message: SocialMessage, as_of: datetime, deny: DenyList | None = None) -> ProcessResult:
+        """Analyze and route one post; the result is that of its first leg ("buffered" for a vote).
+
+        Raises FleetError when not running. Stops itself when no collector is fresh any more (seed: critical).
+        """
+        if self.is_running and not self._collector_manager.is_fresh(as_of):
+            self.stop(as_of)
+        if not self.is_running:
+            raise FleetError(f"orchestrator is {self._state.value}; valid: running (start it first)")
+        try:
+            analyzed = self._analyzer.analyze(message)
+        except Exception as error:  # noqa: BLE001  # seed: a failing analyzer skips the message
+            return _failed(Stage.ANALYZER, error, leg_id(message.message_id, None), as_of)
+        return self.on_analyzed(analyzed, as_of, deny or DenyList())
+
+    def on_analyzed(self, analyzed: AnalyzedMessage, as_of: datetime, deny: DenyList) -> ProcessResult:
+        """Route one analyzed message: urgent leg at once, votes to the backlog."""
+        legs = self.route(analyzed, as_of, deny)
+        accepted = self._backlog.accept([(analyzed, legs)])[0]
+        results = [self._follow(leg, analyzed, as_of) for leg in accepted]
+        self._drain_full_lists(as_of)
+        return results[0] if results else self._as_recorded(legs[0], as_of)
+
+    def route(self, analyzed: AnalyzedMessage, as_of: datetime, deny: DenyList) -> tuple[Leg, ...]:
+        """Where each leg of the message goes."""
+        return route(analyzed, as_of, deny, self._router_settings, self._settings.immediate_threshold)
+
+    def is_high_signal(self, message: AnalyzedMessage) -> bool:
+        """Whether the message is processed at once (seed)."""
+        return is_high_signal(message, self._settings.immediate_threshold)
+
+    def process_immediate(self, analyzed: AnalyzedMessage, as_of: datetime) -> ProcessResult:
+        """The primary symbol's leg of a high-signal message through the five stages (seed)."""
+        return self.decide(self.urgent_signal(analyzed, as_of))
+
+    def urgent_signal(self, analyzed: AnalyzedMessage, as_of: datetime) -> Signal:
+        """The urgent leg as a signal. Raises FleetError when the message has no primary symbol or is neutral."""
+        symbol, sentiment, message = analyzed.tickers.primary, analyzed.sentiment, analyzed.message
+        if symbol is None or not self.is_high_signal(analyzed):
+            raise FleetError(
+                f"message {analyzed.message_id} is no high signal; valid: a direction and a primary symbol"
+            )
+        return Signal(
+            decision_id=leg_id(analyzed.message_id, symbol),
+            symbol=symbol,
+            direction=Direction.LONG if sentiment.label == "bullish" else Direction.SHORT,
+            score=sentiment.score,
+            confidence=sentiment.confidence,
+            created_at=message.created_at,
+            decided_at=as_of,
+            expires_at=message.created_at + timedelta(seconds=self._router_settings.max_age_urgent_s),
+            authors=frozenset({message.author}),
+            fingerprints=frozenset({analyzed.fingerprint}),
+            message_ids=(analyzed.message_id,),
+            kind="urgent",
+        )
+
+    def batch_processor(self, as_of: datetime, symbols: Sequence[str] | None = None) -> list[ProcessResult]:
+        """Drain the lists and decide each symbol; one symbol's failure never stops another's (seed)."""
+        return [result for claim_id in self._backlog.claim(symbols) for result in self._process_claim(claim_id, as_of)]
+
+    def process_symbol_batch(
+        self, symbol: str, votes: Sequence[Vote], as_of: datetime, decision_id: str
+    ) -> ProcessResult | None:
+        """Consensus of one symbol's votes, and its signal through the five stages; None for an empty batch (seed)."""
+        if not votes:
+            return None
+        try:
+            counted = (*votes, *self._lookback(symbol, votes, as_of))
+            consensus = reach_consensus(
+                decision_id, symbol, counted, as_of, self._consensus_settings, self._settings.min_consensus
+            )
+        except _RETRIED:
+            raise
+        except Exception as error:  # noqa: BLE001  # one symbol's failure never stops another's (seed)
+            return _failed(Stage.CONSENSUS, error, decision_id, as_of, symbol=symbol)
+        if consensus.signal is None:
+            return ProcessResult(
+                status=Outcome.NO_CONSENSUS,
+                timestamp=as_of,
+                symbol=symbol,
+                decision_id=decision_id,
+                refusal=consensus.refusal,
+                aggregate=consensus.aggregate,
+            )
+        return replace(self.decide(consensus.signal), aggregate=consensus.aggregate)
+
+    def aggregate_sentiment(self, votes: Sequence[Vote]) -> AggregatedSentiment:
+        """Counts, lead and strength of the votes (seed)."""
+        return aggregate_sentiment(votes)
+
+    # ---- the five stages ----
+
+    def decide(self, signal: Signal) -> ProcessResult:
+        """One signal through validator, scorer, risk, gate and executor; the first refusal ends it.
+
+        Raises SymbolBusyError and TransientError only: the same call may be repeated later, and will do no harm.
+        """
+        prior = self._executor.prior(signal)
+        if prior is not None:
+            return _executed(signal, prior)
+        if signal.decided_at > signal.expires_at:
+            return _expired(signal)
+        validation = self._validate(signal)
+        if isinstance(validation, ProcessResult):
+            return validation
+        recommendation = self._score(signal, validation)
+        if isinstance(recommendation, ProcessResult):
+            return recommendation
+        reservation = self._check_risk(recommendation)
+        if isinstance(reservation, ProcessResult):
+            return reservation
+        return self._enter(recommendation, reservation)
+
+    def _validate(self, signal: Signal) -> Validation | ProcessResult:
+        try:
+            validation = self._validator.validate(signal)
+        except _RETRIED:
+            raise
+        except Exception as error:  # noqa: BLE001  # seed: the validator is not critical
+            if not self._settings.continue_without_validator:
+                return _failed(Stage.VALIDATOR, error, signal.decision_id, signal.decided_at, symbol=signal.symbol)
+            return Validation(ValidationStatus.UNVALIDATED, error=_describe(error))
+        if validation.status is ValidationStatus.VETO:
+            return _ended(signal, Outcome.VETOED, validation.vetoes[0], validation=validation)
+        return validation
+
+    def _score(self, signal: Signal, validation: Validation) -> TradeRecommendation | ProcessResult:
+        try:
+            recommendation = self._scorer.score(signal, validation)
+        except _RETRIED:
+            raise
+        except Exception as error:  # noqa: BLE001  # seed: a failing scorer skips the message
+            return _failed(
+                Stage.SCORER, error, signal.decision_id, signal.decided_at, symbol=signal.symbol, validation=validation
+            )
+        if recommendation.tier is Tier.NO_TRADE:
+            refusal = Refusal(Stage.SCORER, "min_score", f"{recommendation.score:.2f}", "WEAK tier")
+            return _ended(signal, Outcome.LOW_SCORE, refusal, validation=validation, recommendation=recommendation)
+        return recommendation
+
+    def _check_risk(self, recommendation: TradeRecommendation) -> Reservation | ProcessResult:
+        signal = recommendation.signal
+        facts: dict[str, Any] = {"recommendation": recommendation, "validation": recommendation.validation}
+        try:
+            answer = self._risk_manager.check(recommendation, signal.decided_at)
+        except _RETRIED:
+            raise
+        except Exception as error:  # noqa: BLE001  # seed: a failing risk check skips the trade
+            return _failed(Stage.RISK, error, signal.decision_id, signal.decided_at, symbol=signal.symbol, **facts)
+        if isinstance(answer, Refusal):
+            return _ended(signal, Outcome.RISK_REJECTED, answer, **facts)
+        return answer
+
+    def _enter(self, recommendation: TradeRecommendation, reservation: Reservation) -> ProcessResult:
+        signal = recommendation.signal
+        gate = self._ask_gate(signal)
+        facts: dict[str, Any] = {
+            "recommendation": recommendation,
+            "validation": recommendation.validation,
+            "reservation": reservation,
+            "gate": gate,
+        }
+        if gate.hold_until is not None and not gate.open:
+            self._risk_manager.hold(signal, gate.hold_until)
+            return _ended(signal, Outcome.HELD, gate.refusal, **facts)
+        if not gate.open:
+            self._risk_manager.release(signal.decision_id)
+            return _ended(signal, Outcome.GATE_CLOSED, gate.refusal, **facts)
+        execution = self._executor.execute(recommendation, reservation, gate, signal.decided_at)
+        return replace(_executed(signal, execution), **facts)
+
+    def _ask_gate(self, signal: Signal) -> GateVerdict:
+        try:
+            return self._gate.check(signal)
+        except _RETRIED:
+            raise
+        except Exception as error:  # noqa: BLE001  # seed: a failing gate is closed
+            return self._gate.on_error(_describe(error), fail_safe_closed=self._settings.gate_fail_safe_closed)
+
+    # ---- buffers ----
+
+    def _follow(self, leg: Leg, analyzed: AnalyzedMessage, as_of: datetime) -> ProcessResult:
+        if leg.fate is Fate.URGENT:
+            result = self.process_immediate(analyzed, as_of)
+            self._journal.record([(result, (leg.leg_id,))])
+            return result
+        status = Outcome.BUFFERED if leg.fate is Fate.VOTE else leg.outcome or Outcome.ERROR
+        return ProcessResult(status, as_of, symbol=leg.symbol, decision_id=leg.leg_id, refusal=leg.refusal)
+
+    def _as_recorded(self, leg: Leg, as_of: datetime) -> ProcessResult:
+        outcome = self._journal.outcome(leg.leg_id) or Outcome.DUPLICATE
+        return ProcessResult(outcome, as_of, symbol=leg.symbol, decision_id=leg.leg_id)
+
+    def _drain_full_lists(self, as_of: datetime) -> None:
+        full = [symbol for symbol, size in self._backlog.sizes().items() if size >= self._settings.max_buffer_size]
+        if full:
+            self.batch_processor(as_of, full)
+
+    def _process_claim(self, claim_id: str, as_of: datetime) -> list[ProcessResult]:
+        claim = self._backlog.claimed(claim_id)
+        if claim is None:
+            return []
+        result = self.process_symbol_batch(claim.symbol, claim.votes, as_of, claim_id)
+        if result is None:
+            return []
+        self._journal.record([(result, voting_legs(claim.symbol, claim.votes))])
+        self._backlog.finish(claim_id)
+        return [result]
+
+    def _lookback(self, symbol: str, votes: Sequence[Vote], as_of: datetime) -> list[Vote]:
+        seconds = self._consensus_settings.lookback_s
+        if not seconds:
+            return []
+        own = {vote.id for vote in votes}
+        earlier = self._votes.votes(symbol, as_of - timedelta(seconds=seconds), as_of)
+        others = [vote for vote in earlier if vote.id not in own]
+        used = self._votes.used(symbol, [vote.id for vote in others])
+        return [vote for vote in others if vote.id not in used]
+
+
+def voting_legs(symbol: str, votes: Sequence[Vote]) -> tuple[str, ...]:
+    """The legs whose end is the batch decision's: urgent votes have an end of their own."""
+    return tuple(leg_id(vote.id, symbol) for vote in votes if not vote.urgent)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _ended(signal: Signal, outcome: Outcome, refusal: Refusal | None, **facts: Any) -> ProcessResult:
+    return ProcessResult(
+        status=outcome,
+        timestamp=signal.decided_at,
+        symbol=signal.symbol,
+        decision_id=signal.decision_id,
+        refusal=refusal,
+        **facts,
+    )
+
+
+def _failed(
+    stage: Stage, error: Exception, decision_id: str, as_of: datetime, symbol: str | None = None, **facts: Any
+) -> ProcessResult:
+    return ProcessResult(
+        status=Outcome.ERROR,
+        timestamp=as_of,
+        symbol=symbol,
+        decision_id=decision_id,
+        error=_describe(error),
+        refusal=Refusal(stage, type(error).__name__, _describe(error), "no error"),
+        **facts,
+    )
+
+
+def _expired(signal: Signal) -> ProcessResult:
+    age = (signal.decided_at - signal.created_at).total_seconds()
+    limit = (signal.expires_at - signal.created_at).total_seconds()
+    return _ended(signal, Outcome.EXPIRED, Refusal(Stage.VALIDATOR, "max_age", f"{age:.1f} s old", f"<= {limit:.1f} s"))
+
+
+_BY_ORDER_STATUS = {
+    OrderStatus.ACCEPTED: Outcome.SUBMITTED,
+    OrderStatus.PARTIALLY_FILLED: Outcome.SUBMITTED,
+    OrderStatus.FILLED: Outcome.EXECUTED,
+    OrderStatus.UNFILLED: Outcome.UNFILLED,
+    OrderStatus.CANCELLED: Outcome.UNFILLED,
+    OrderStatus.REJECTED: Outcome.BROKER_REJECTED,
+}
+
+
+def _executed(signal: Signal, execution: ExecutionResult) -> ProcessResult:
+    outcome, refusal = _judge(execution)
+    return _ended(signal, outcome, refusal, execution_result=execution, error=execution.error)
+
+
+def _judge(execution: ExecutionResult) -> tuple[Outcome, Refusal | None]:
+    if execution.refusal is not None:
+        outcome = Outcome.EXPIRED if execution.refusal.rule == "max_age" else Outcome.RISK_REJECTED
+        return outcome, execution.refusal
+    if execution.error is not None and not execution.unknown:
+        return Outcome.ERROR, Refusal(Stage.EXECUTOR, "error", execution.error, "no error")
+    if execution.report is None:
+        return Outcome.SUBMITTED, None
+    reason = execution.report.reason
+    refusal = Refusal(Stage.EXECUTOR, reason, reason, "accepted by the broker") if reason else None
+    return _BY_ORDER_STATUS[execution.report.status], refusal
