@@ -528,6 +528,7 @@ class ExecutionResult:
     """What the executor did. `status` ACCEPTED or better means the broker has the bracket; REJECTED it refused it.
 
     `unknown` = the broker gave no definite answer: the intent stays SENT/UNKNOWN and is settled by look-up.
+    `refusal`: we ourselves refused in the last step, nothing was sent.
     """
 
     client_order_id: str
@@ -537,6 +538,7 @@ class ExecutionResult:
     report: OrderReport | None
     unknown: bool = False
     error: str | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,9 @@ from pipeline.models import (
     AggregatedSentiment,
     AnalyzedMessage,
     Direction,
-    ExecutionResult,
     Frozen,
     GateVerdict,
     OrchestratorState,
-    OrderStatus,
     Outcome,
     ProcessResult,
     Refusal,
@@ -34,6 +32,7 @@ from pipeline.models import (
     Vote,
 )
 from pipeline.ports import AnalyzerManager, Backlog, CollectorManager, Journal, VoteHistory
+from pipeline.results import describe, ended, executed, expired, failed
 from pipeline.risk import RiskManager
 from pipeline.router import DenyList, Fate, Leg, RouterSettings, is_high_signal, leg_id, route
 from pipeline.scorer import SignalScorer
@@ -130,7 +129,7 @@ class TradingOrchestrator:
         try:
             analyzed = self._analyzer.analyze(message)
         except Exception as error:  # noqa: BLE001  # seed: a failing analyzer skips the message
-            return _failed(Stage.ANALYZER, error, leg_id(message.message_id, None), as_of)
+            return failed(Stage.ANALYZER, error, leg_id(message.message_id, None), as_of)
         return self.on_analyzed(analyzed, as_of, deny or DenyList())
 
     def on_analyzed(self, analyzed: AnalyzedMessage, as_of: datetime, deny: DenyList) -> ProcessResult:
@@ -193,7 +192,7 @@ class TradingOrchestrator:
         except _RETRIED:
             raise
         except Exception as error:  # noqa: BLE001  # one symbol's failure never stops another's (seed)
-            return _failed(Stage.CONSENSUS, error, decision_id, as_of, symbol=symbol)
+            return failed(Stage.CONSENSUS, error, decision_id, as_of, symbol=symbol)
         if consensus.signal is None:
             return ProcessResult(
                 status=Outcome.NO_CONSENSUS,
@@ -218,9 +217,9 @@ class TradingOrchestrator:
         """
         prior = self._executor.prior(signal)
         if prior is not None:
-            return _executed(signal, prior)
+            return executed(signal, prior)
         if signal.decided_at > signal.expires_at:
-            return _expired(signal)
+            return expired(signal)
         validation = self._validate(signal)
         if isinstance(validation, ProcessResult):
             return validation
@@ -239,10 +238,10 @@ class TradingOrchestrator:
             raise
         except Exception as error:  # noqa: BLE001  # seed: the validator is not critical
             if not self._settings.continue_without_validator:
-                return _failed(Stage.VALIDATOR, error, signal.decision_id, signal.decided_at, symbol=signal.symbol)
-            return Validation(ValidationStatus.UNVALIDATED, error=_describe(error))
+                return failed(Stage.VALIDATOR, error, signal.decision_id, signal.decided_at, symbol=signal.symbol)
+            return Validation(ValidationStatus.UNVALIDATED, error=describe(error))
         if validation.status is ValidationStatus.VETO:
-            return _ended(signal, Outcome.VETOED, validation.vetoes[0], validation=validation)
+            return ended(signal, Outcome.VETOED, validation.vetoes[0], validation=validation)
         return validation
 
     def _score(self, signal: Signal, validation: Validation) -> TradeRecommendation | ProcessResult:
@@ -251,12 +250,12 @@ class TradingOrchestrator:
         except _RETRIED:
             raise
         except Exception as error:  # noqa: BLE001  # seed: a failing scorer skips the message
-            return _failed(
+            return failed(
                 Stage.SCORER, error, signal.decision_id, signal.decided_at, symbol=signal.symbol, validation=validation
             )
         if recommendation.tier is Tier.NO_TRADE:
             refusal = Refusal(Stage.SCORER, "min_score", f"{recommendation.score:.2f}", "WEAK tier")
-            return _ended(signal, Outcome.LOW_SCORE, refusal, validation=validation, recommendation=recommendation)
+            return ended(signal, Outcome.LOW_SCORE, refusal, validation=validation, recommendation=recommendation)
         return recommendation
 
     def _check_risk(self, recommendation: TradeRecommendation) -> Reservation | ProcessResult:
@@ -267,9 +266,9 @@ class TradingOrchestrator:
         except _RETRIED:
             raise
         except Exception as error:  # noqa: BLE001  # seed: a failing risk check skips the trade
-            return _failed(Stage.RISK, error, signal.decision_id, signal.decided_at, symbol=signal.symbol, **facts)
+            return failed(Stage.RISK, error, signal.decision_id, signal.decided_at, symbol=signal.symbol, **facts)
         if isinstance(answer, Refusal):
-            return _ended(signal, Outcome.RISK_REJECTED, answer, **facts)
+            return ended(signal, Outcome.RISK_REJECTED, answer, **facts)
         return answer
 
     def _enter(self, recommendation: TradeRecommendation, reservation: Reservation) -> ProcessResult:
@@ -283,12 +282,12 @@ class TradingOrchestrator:
         }
         if gate.hold_until is not None and not gate.open:
             self._risk_manager.hold(signal, gate.hold_until)
-            return _ended(signal, Outcome.HELD, gate.refusal, **facts)
+            return ended(signal, Outcome.HELD, gate.refusal, **facts)
         if not gate.open:
             self._risk_manager.release(signal.decision_id)
-            return _ended(signal, Outcome.GATE_CLOSED, gate.refusal, **facts)
+            return ended(signal, Outcome.GATE_CLOSED, gate.refusal, **facts)
         execution = self._executor.execute(recommendation, reservation, gate, signal.decided_at)
-        return replace(_executed(signal, execution), **facts)
+        return replace(executed(signal, execution), **facts)
 
     def _ask_gate(self, signal: Signal) -> GateVerdict:
         try:
@@ -296,7 +295,7 @@ class TradingOrchestrator:
         except _RETRIED:
             raise
         except Exception as error:  # noqa: BLE001  # seed: a failing gate is closed
-            return self._gate.on_error(_describe(error), fail_safe_closed=self._settings.gate_fail_safe_closed)
+            return self._gate.on_error(describe(error), fail_safe_closed=self._settings.gate_fail_safe_closed)
 
     # ---- buffers ----
 
@@ -342,66 +341,3 @@ class TradingOrchestrator:
 def voting_legs(symbol: str, votes: Sequence[Vote]) -> tuple[str, ...]:
     """The legs whose end is the batch decision's: urgent votes have an end of their own."""
     return tuple(leg_id(vote.id, symbol) for vote in votes if not vote.urgent)
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _ended(signal: Signal, outcome: Outcome, refusal: Refusal | None, **facts: Any) -> ProcessResult:
-    return ProcessResult(
-        status=outcome,
-        timestamp=signal.decided_at,
-        symbol=signal.symbol,
-        decision_id=signal.decision_id,
-        refusal=refusal,
-        **facts,
-    )
-
-
-def _failed(
-    stage: Stage, error: Exception, decision_id: str, as_of: datetime, symbol: str | None = None, **facts: Any
-) -> ProcessResult:
-    return ProcessResult(
-        status=Outcome.ERROR,
-        timestamp=as_of,
-        symbol=symbol,
-        decision_id=decision_id,
-        error=_describe(error),
-        refusal=Refusal(stage, type(error).__name__, _describe(error), "no error"),
-        **facts,
-    )
-
-
-def _expired(signal: Signal) -> ProcessResult:
-    age = (signal.decided_at - signal.created_at).total_seconds()
-    limit = (signal.expires_at - signal.created_at).total_seconds()
-    return _ended(signal, Outcome.EXPIRED, Refusal(Stage.VALIDATOR, "max_age", f"{age:.1f} s old", f"<= {limit:.1f} s"))
-
-
-_BY_ORDER_STATUS = {
-    OrderStatus.ACCEPTED: Outcome.SUBMITTED,
-    OrderStatus.PARTIALLY_FILLED: Outcome.SUBMITTED,
-    OrderStatus.FILLED: Outcome.EXECUTED,
-    OrderStatus.UNFILLED: Outcome.UNFILLED,
-    OrderStatus.CANCELLED: Outcome.UNFILLED,
-    OrderStatus.REJECTED: Outcome.BROKER_REJECTED,
-}
-
-
-def _executed(signal: Signal, execution: ExecutionResult) -> ProcessResult:
-    outcome, refusal = _judge(execution)
-    return _ended(signal, outcome, refusal, execution_result=execution, error=execution.error)
-
-
-def _judge(execution: ExecutionResult) -> tuple[Outcome, Refusal | None]:
-    if execution.refusal is not None:
-        outcome = Outcome.EXPIRED if execution.refusal.rule == "max_age" else Outcome.RISK_REJECTED
-        return outcome, execution.refusal
-    if execution.error is not None and not execution.unknown:
-        return Outcome.ERROR, Refusal(Stage.EXECUTOR, "error", execution.error, "no error")
-    if execution.report is None:
-        return Outcome.SUBMITTED, None
-    reason = execution.report.reason
-    refusal = Refusal(Stage.EXECUTOR, reason, reason, "accepted by the broker") if reason else None
-    return _BY_ORDER_STATUS[execution.report.status], refusal
