@@ -5,6 +5,7 @@ micro-dollars (1 USD = 1,000,000). Business windows are zsets scored by event ti
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 MESSAGE_TTL_S = 7 * 86_400
 OUTCOME_TTL_S = 7 * 86_400
@@ -188,3 +189,8 @@ class Keys:
     def paper_positions(self) -> str:
         """Hash symbol -> JSON position at the venue. Writer: paper broker."""
         return f"{self.prefix}:paper:positions"
+
+
+def to_ms(at: datetime) -> int:
+    """An aware moment as epoch milliseconds, the score of every event-time zset."""
+    return round(at.timestamp() * 1000)

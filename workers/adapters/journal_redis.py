@@ -1,0 +1,140 @@
+"""Where every leg and decision ends, in Redis: compare-and-set from an interim state, counted in the same step."""
+
+from collections.abc import Sequence
+
+import redis
+
+from pipeline.models import Outcome, ProcessResult, Refusal
+from workers.adapters.codec import result_json
+from workers.adapters.journal_memory import became_signal
+from workers.adapters.keys import DECISIONS_MAXLEN, OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
+
+# Record how a decision and its legs stand.
+# KEYS: 1 decision's outcome, 2 decision's documents, 3 decision's legs, 4 decisions stream, 5 tally, 6 used votes.
+# ARGV: 1 prefix, 2 decision id, 3 state, 4 stage, 5 rule, 6 observed, 7 limit, 8 at (ISO), 9 document, 10 TTL (s),
+#       11 symbol, 12 at (ms), 13 window TTL (s), 14 number of legs, legs, then the message ids to mark as used.
+# Returns 1 when the decision's state changed, else 0. Cost: O(legs + used).
+RECORD = (
+    """
+local prefix, id, state = ARGV[1], ARGV[2], ARGV[3]
+local rank = {buffered = 1, held = 2, submitted = 3}
+local function put(key)
+  local current = redis.call('HGET', key, 'state')
+  if current and (rank[state] or 9) <= (rank[current] or 9) then return false end
+  redis.call('HSET', key, 'state', state, 'stage', ARGV[4], 'rule', ARGV[5], 'observed', ARGV[6],
+             'limit', ARGV[7], 'at', ARGV[8], 'decision', id)
+  redis.call('EXPIRE', key, ARGV[10])
+  return true
+end
+local count = tonumber(ARGV[14])
+local used = {}
+for i = 15 + count, #ARGV do
+  used[#used + 1] = ARGV[12]
+  used[#used + 1] = ARGV[i]
+end
+if #used > 0 then
+  redis.call('ZADD', KEYS[6], unpack(used))
+  redis.call('EXPIRE', KEYS[6], ARGV[13])
+end
+local changed = put(KEYS[1])
+if changed then
+  if ARGV[9] ~= '' then
+    redis.call('RPUSH', KEYS[2], ARGV[9])
+    redis.call('EXPIRE', KEYS[2], ARGV[10])
+  end
+  redis.call('HINCRBY', KEYS[5], 'decision-state:' .. state, 1)
+  if not rank[state] then
+    redis.call('HINCRBY', KEYS[5], 'decision:' .. state, 1)
+    if ARGV[5] ~= '' then redis.call('HINCRBY', KEYS[5], 'rule:' .. state .. ':' .. ARGV[5], 1) end
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', %d, '*', 'id', id, 'symbol', ARGV[11], 'outcome', state,
+               'rule', ARGV[5], 'at', ARGV[8])
+  end
+end
+local legs = redis.call('SMEMBERS', KEYS[3])
+for i = 15, 14 + count do legs[#legs + 1] = ARGV[i] end
+for _, leg in ipairs(legs) do
+  local ended
+  if leg == id then ended = changed else ended = put(prefix .. ':outcome:' .. leg) end
+  changed = changed and leg ~= id
+  if ended and not rank[state] then redis.call('HINCRBY', KEYS[5], 'leg:' .. state, 1) end
+end
+if rank[state] then
+  for i = 15, 14 + count do redis.call('SADD', KEYS[3], ARGV[i]) end
+  if count > 0 then redis.call('EXPIRE', KEYS[3], ARGV[10]) end
+else
+  redis.call('DEL', KEYS[3])
+end
+return changed and 1 or 0
+"""
+    % DECISIONS_MAXLEN
+)
+
+
+class RedisJournal:
+    """Implements `Journal`; `settle` ends decisions whose order became definite."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys
+        self._script = client.register_script(RECORD)
+
+    def record(self, results: Sequence[tuple[ProcessResult, tuple[str, ...]]]) -> None:
+        """As the port says; one round trip for all of them."""
+        if not results:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for result, legs in results:
+            self._queue_record(pipe, result, legs)
+        pipe.execute()
+
+    def outcome(self, leg_or_decision_id: str) -> Outcome | None:
+        """As the port says."""
+        state = self._redis.hget(self._keys.outcome(leg_or_decision_id), "state")
+        return Outcome(str(state)) if state is not None else None
+
+    def outcomes(self, ids: Sequence[str]) -> list[Outcome | None]:
+        """Several outcomes in one round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        for one in ids:
+            pipe.hget(self._keys.outcome(one), "state")
+        return [Outcome(str(state)) if state is not None else None for state in pipe.execute()]
+
+    def tally(self) -> dict[str, int]:
+        """Every counter: legs, `leg:<outcome>`, `decision:<outcome>`, `rule:<outcome>:<rule>`, `refused:<reason>`."""
+        return {str(name): int(value) for name, value in self._redis.hgetall(self._keys.tally()).items()}
+
+    def _queue_record(self, pipe: "redis.client.Pipeline", result: ProcessResult, legs: tuple[str, ...]) -> None:
+        if result.decision_id is None:
+            raise ValueError("result.decision_id is None; valid: the id of a leg or of a batch decision")
+        keys, refusal = self._keys, result.refusal or Refusal(stage="", rule="")  # type: ignore[arg-type]
+        aggregate = result.aggregate
+        used = aggregate.message_ids if aggregate and became_signal(result) else ()
+        self._script(
+            keys=[
+                keys.outcome(result.decision_id),
+                keys.decision(result.decision_id),
+                keys.decision_legs(result.decision_id),
+                keys.decisions(),
+                keys.tally(),
+                keys.used(result.symbol or "-"),
+            ],
+            args=[
+                keys.prefix,
+                result.decision_id,
+                result.outcome,
+                refusal.stage,
+                refusal.rule,
+                refusal.observed,
+                refusal.limit,
+                result.timestamp.isoformat(),
+                result_json(result),
+                OUTCOME_TTL_S,
+                result.symbol or "",
+                to_ms(result.timestamp),
+                WINDOW_TTL_S,
+                len(legs),
+                *legs,
+                *used,
+            ],
+            client=pipe,
+        )
