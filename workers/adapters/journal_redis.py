@@ -7,7 +7,7 @@ import redis
 from pipeline.models import Outcome, ProcessResult, Refusal
 from workers.adapters.codec import result_json
 from workers.adapters.journal_memory import became_signal
-from workers.adapters.keys import DECISIONS_MAXLEN, OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
+from workers.adapters.keys import OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
 
 # Record how a decision and its legs stand.
 # KEYS: 1 decision's outcome, 2 decision's documents, 3 decision's legs, 4 decisions stream, 5 tally, 6 used votes.
@@ -27,15 +27,8 @@ local function put(key)
   return true
 end
 local count = tonumber(ARGV[14])
-local used = {}
-for i = 15 + count, #ARGV do
-  used[#used + 1] = ARGV[12]
-  used[#used + 1] = ARGV[i]
-end
-if #used > 0 then
-  redis.call('ZADD', KEYS[6], unpack(used))
-  redis.call('EXPIRE', KEYS[6], ARGV[13])
-end
+for i = 15 + count, #ARGV do redis.call('ZADD', KEYS[6], ARGV[12], ARGV[i]) end
+if #ARGV >= 15 + count then redis.call('EXPIRE', KEYS[6], ARGV[13]) end
 local changed = put(KEYS[1])
 if changed then
   if ARGV[9] ~= '' then
@@ -46,24 +39,17 @@ if changed then
   if not rank[state] then
     redis.call('HINCRBY', KEYS[5], 'decision:' .. state, 1)
     if ARGV[5] ~= '' then redis.call('HINCRBY', KEYS[5], 'rule:' .. state .. ':' .. ARGV[5], 1) end
-    redis.call('XADD', KEYS[4], 'MAXLEN', '~', %d, '*', 'id', id, 'symbol', ARGV[11], 'outcome', state,
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', 1000000, '*', 'id', id, 'symbol', ARGV[11], 'outcome', state,
                'rule', ARGV[5], 'at', ARGV[8])
   end
 end
-local legs = redis.call('SMEMBERS', KEYS[3])
-for i = 15, 14 + count do legs[#legs + 1] = ARGV[i] end
-for _, leg in ipairs(legs) do
-  local ended
-  if leg == id then ended = changed else ended = put(prefix .. ':outcome:' .. leg) end
-  changed = changed and leg ~= id
+for i = 15, 14 + count do redis.call('SADD', KEYS[3], ARGV[i]) end
+for _, leg in ipairs(redis.call('SMEMBERS', KEYS[3])) do
+  local ended = changed
+  if leg ~= id then ended = put(prefix .. ':outcome:' .. leg) end
   if ended and not rank[state] then redis.call('HINCRBY', KEYS[5], 'leg:' .. state, 1) end
 end
-if rank[state] then
-  for i = 15, 14 + count do redis.call('SADD', KEYS[3], ARGV[i]) end
-  if count > 0 then redis.call('EXPIRE', KEYS[3], ARGV[10]) end
-else
-  redis.call('DEL', KEYS[3])
-end
+if rank[state] then redis.call('EXPIRE', KEYS[3], ARGV[10]) else redis.call('DEL', KEYS[3]) end
 return changed and 1 or 0
 """
     % DECISIONS_MAXLEN

@@ -13,7 +13,6 @@ WINDOW_TTL_S = 2 * 86_400
 HEARTBEAT_TTL_S = 30
 LEDGER_TTL_S = 400 * 86_400
 DEAD_MAXLEN = 100_000
-DECISIONS_MAXLEN = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class Keys:
         return f"{self.prefix}:outcome:{leg_or_decision_id}"
 
     def decision(self, decision_id: str) -> str:
-        """String JSON: everything a trace explains. Writer: work. Reader: trace. TTL 7 days."""
+        """List of JSON: what a decision saw each time it was decided. Writer: work. Reader: trace. TTL 7 days."""
         return f"{self.prefix}:decision:{decision_id}"
 
     def decision_legs(self, decision_id: str) -> str:
