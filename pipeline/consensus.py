@@ -79,15 +79,16 @@ def reach_consensus(
     weight = sum(vote.confidence for vote in winners)
     if weight <= 0:
         return Consensus(aggregate, refusal=_no("no_confidence", "0", "> 0"))
+    newest = aggregate.newest or as_of
     signal = Signal(
         decision_id=decision_id,
         symbol=symbol,
         direction=Direction.LONG if aggregate.label is Label.BULLISH else Direction.SHORT,
         score=sum(vote.score * vote.confidence for vote in winners) / weight,
         confidence=aggregate.strength * aggregate.mean_confidence,
-        created_at=aggregate.newest or as_of,
+        created_at=newest,
         decided_at=as_of,
-        expires_at=as_of + timedelta(seconds=settings.max_age_s),
+        expires_at=newest + timedelta(seconds=settings.max_age_s),
         authors=frozenset(vote.by for vote in winners),
         fingerprints=frozenset(vote.text for vote in winners),
         message_ids=aggregate.message_ids,

@@ -1,6 +1,6 @@
 """The trunk: one message, or one batch of votes, through the five stages to one result (seed, phase 8)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -75,7 +75,9 @@ class TradingOrchestrator:
         votes: VoteHistory,
         router: RouterSettings | None = None,
         consensus: ConsensusSettings | None = None,
+        live_through: Callable[[datetime], object] | None = None,
     ) -> None:
+        """`live_through(as_of)` brings the book up to a decision's moment, where time is the events' own."""
         self._collector_manager = collector_manager
         self._analyzer = analyzer_manager
         self._validator = technical_validator
@@ -89,6 +91,7 @@ class TradingOrchestrator:
         self._votes = votes
         self._router_settings = router or RouterSettings()
         self._consensus_settings = consensus or ConsensusSettings()
+        self._live_through = live_through or (lambda _as_of: None)
         self._state = OrchestratorState.STOPPED
 
     # ---- manual control ----
@@ -215,6 +218,7 @@ class TradingOrchestrator:
 
         Raises SymbolBusyError and TransientError only: the same call may be repeated later, and will do no harm.
         """
+        self._live_through(signal.decided_at)
         prior = self._executor.prior(signal)
         if prior is not None:
             return executed(signal, prior)

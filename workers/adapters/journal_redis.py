@@ -14,8 +14,7 @@ from workers.adapters.keys import OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
 # ARGV: 1 prefix, 2 decision id, 3 state, 4 stage, 5 rule, 6 observed, 7 limit, 8 at (ISO), 9 document, 10 TTL (s),
 #       11 symbol, 12 at (ms), 13 window TTL (s), 14 number of legs, legs, then the message ids to mark as used.
 # Returns 1 when the decision's state changed, else 0. Cost: O(legs + used).
-RECORD = (
-    """
+RECORD = """
 local prefix, id, state = ARGV[1], ARGV[2], ARGV[3]
 local rank = {buffered = 1, held = 2, submitted = 3}
 local function put(key)
@@ -52,8 +51,6 @@ end
 if rank[state] then redis.call('EXPIRE', KEYS[3], ARGV[10]) else redis.call('DEL', KEYS[3]) end
 return changed and 1 or 0
 """
-    % DECISIONS_MAXLEN
-)
 
 
 class RedisJournal:

@@ -1,0 +1,76 @@
+"""Work that has to be tried again later: signals that met a busy symbol; strikes of jobs that do not end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+import redis
+
+from workers.adapters.keys import Keys, to_ms
+
+STRIKES_TTL_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A job to be queued once `due_ms` (event time) has come. `raw` is its member in the zset."""
+
+    job: str
+    queue: str
+    args: tuple[object, ...]
+    due_ms: int
+    raw: str
+
+
+class RedisFollowUps:
+    """The zset `fleet:followups`: member = the job, score = when."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys
+
+    def add(self, queue: str, job: str, args: Sequence[object], due: datetime) -> None:
+        """Ask for the job at `due`; asking again moves it later."""
+        member = orjson.dumps({"v": 1, "queue": queue, "job": job, "args": list(args)}).decode()
+        self._redis.zadd(self._keys.followups(), {member: to_ms(due)})
+
+    def due(self, now: datetime, at_most: int = 500) -> list[FollowUp]:
+        """Those whose time has come, oldest first; they stay until `done`."""
+        found = self._redis.zrangebyscore(
+            self._keys.followups(), "-inf", to_ms(now), start=0, num=at_most, withscores=True
+        )
+        return [_follow_up(raw, score) for raw, score in found]
+
+    def done(self, follow_up: FollowUp) -> None:
+        """Forget it: its job is queued."""
+        self._redis.zrem(self._keys.followups(), follow_up.raw)
+
+    def next_due_ms(self) -> int | None:
+        """When the earliest is due, in event milliseconds."""
+        first = self._redis.zrange(self._keys.followups(), 0, 0, withscores=True)
+        return int(first[0][1]) if first else None
+
+
+class RedisStrikes:
+    """Starts of a job that did not end, counted before the work begins."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys
+
+    def begin(self, job_id: str) -> int:
+        """Count a start; answers how many there were, this one included."""
+        pipe = self._redis.pipeline()
+        pipe.incr(self._keys.strikes(job_id))
+        pipe.expire(self._keys.strikes(job_id), STRIKES_TTL_S)
+        return int(pipe.execute()[0])
+
+    def end(self, job_id: str) -> None:
+        """The job came to its end."""
+        self._redis.delete(self._keys.strikes(job_id))
+
+
+def _follow_up(raw: str, score: float) -> FollowUp:
+    spec = orjson.loads(raw)
+    return FollowUp(spec["job"], spec["queue"], tuple(spec["args"]), int(score), raw)

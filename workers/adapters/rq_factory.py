@@ -1,0 +1,202 @@
+"""The one place that builds RQ queues, workers and registries: JSON only, our own jobs only, one queue a worker."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError
+from rq import Queue, Retry, SimpleWorker, Worker
+from rq.exceptions import DuplicateJobError
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.registry import StartedJobRegistry
+from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker
+
+from pipeline.errors import FleetError
+
+IMMEDIATE, CONSENSUS, MAINTENANCE = "immediate", "consensus", "maintenance"
+QUEUES = (IMMEDIATE, CONSENSUS, MAINTENANCE)
+
+#: The dotted names a worker runs, and nothing else. Renaming one is a migration: jobs wait under their old name.
+ALLOWED = frozenset(
+    f"workers.jobs.{name}" for name in ("trade", "consensus", "drain", "settle", "release", "janitor", "flatten")
+)
+MAX_TIMEOUT_S = 3_600
+WORKER_CLASSES: dict[str, type[BaseWorker]] = {"rq.Worker": Worker, "rq.SimpleWorker": SimpleWorker}
+
+
+class ForbiddenJobError(FleetError):
+    """A job that is not ours was found in a queue; it is never run."""
+
+
+class GuardedJob(Job):  # type: ignore[misc]
+    """A job whose function is on the allow-list: no callbacks, dependents, repeats or odd time-outs."""
+
+    def _execute(self) -> Any:
+        problem = self.problem()
+        if problem:
+            raise ForbiddenJobError(f"job {self.id!r}: {problem}; nothing was run")
+        return super()._execute()
+
+    def problem(self) -> str | None:
+        """Why this job must not run, None when it may."""
+        if self.func_name not in ALLOWED:
+            return f"function {self.func_name!r:.120} is not one of {sorted(ALLOWED)}"
+        if self.instance is not None:
+            return "it is bound to an instance"
+        if self._success_callback_name or self._failure_callback_name or self._stopped_callback_name:
+            return "it carries a callback"
+        if self._dependency_ids or self.repeats_left:
+            return "it carries dependents or repeats"
+        if not (isinstance(self.timeout, int) and 0 < self.timeout <= MAX_TIMEOUT_S):
+            return f"timeout {self.timeout!r} is out of range; valid: 1..{MAX_TIMEOUT_S} s"
+        return None
+
+
+class JobQueues:
+    """Enqueues our jobs by deterministic id and tells how the queues stand."""
+
+    def __init__(
+        self,
+        connection: "redis.Redis",
+        *,
+        job_timeout_s: int = 180,
+        result_ttl_s: int = 500,
+        failure_ttl_s: int = 604_800,
+        retry_max: int = 3,
+    ) -> None:
+        self._connection = connection
+        self._timeout_s = job_timeout_s
+        self._result_ttl_s = result_ttl_s
+        self._failure_ttl_s = failure_ttl_s
+        self._retry_max = retry_max
+        self.queues = {name: self._queue(name) for name in QUEUES}
+
+    def enqueue(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> bool:
+        """Queue one of our jobs, once per id; False when that id is known already. Arguments are ids only."""
+        try:
+            self.queues[queue].enqueue_call(
+                f"workers.jobs.{job}",
+                args=tuple(args),
+                job_id=job_id,
+                unique=True,
+                timeout=self._timeout_s,
+                result_ttl=self._result_ttl_s,
+                failure_ttl=self._failure_ttl_s,
+                retry=Retry(max=self._retry_max) if self._retry_max else None,
+                description=description,
+            )
+        except DuplicateJobError:
+            return False
+        return True
+
+    def busy(self) -> int:
+        """Jobs queued, just taken, or running. One round trip; runs no clean-up."""
+        pipe = self._connection.pipeline(transaction=True)
+        for queue in self.queues.values():
+            pipe.llen(queue.key)
+            pipe.llen(queue.intermediate_queue_key)
+            pipe.zcard(started(queue).key)
+        return sum(pipe.execute())
+
+    def depths(self) -> dict[str, int]:
+        """Jobs waiting per queue."""
+        pipe = self._connection.pipeline(transaction=False)
+        for queue in self.queues.values():
+            pipe.llen(queue.key)
+        return dict(zip(self.queues, map(int, pipe.execute()), strict=True))
+
+    def running(self) -> dict[str, int]:
+        """Jobs being worked on per queue, without clean-up."""
+        return {name: started(queue).get_job_count(cleanup=False) for name, queue in self.queues.items()}
+
+    def recover_worker(self, queue_name: str, worker_name: str) -> list[str]:
+        """Queue again what a worker that is known to be dead was running; answers the job ids."""
+        queue = self.queues[queue_name]
+        return [
+            job.id
+            for job_id, execution_id in started(queue).get_job_and_execution_ids(cleanup=False)
+            if (job := self._fetch(job_id)) is not None
+            and job.worker_name == worker_name
+            and self._requeue(queue, job, execution_id)
+        ]
+
+    def recover_taken(self, queue_name: str) -> list[str]:
+        """Queue again jobs that were taken but never started; only when no worker of the queue lives."""
+        queue = self.queues[queue_name]
+        taken = [job_id.decode() for job_id in self._connection.lrange(queue.intermediate_queue_key, 0, -1)]
+        for job_id in taken:
+            with self._connection.pipeline() as pipe:
+                pipe.lrem(queue.intermediate_queue_key, 1, job_id)
+                pipe.lrem(queue.key, 0, job_id)
+                pipe.lpush(queue.key, job_id)
+                pipe.execute()
+        return taken
+
+    def cleanup(self) -> None:
+        """RQ's own clean-up of registries; the janitor alone calls this."""
+        for queue in self.queues.values():
+            for registry in (
+                queue.started_job_registry,
+                queue.finished_job_registry,
+                queue.failed_job_registry,
+            ):
+                registry.cleanup()
+
+    def _requeue(self, queue: Queue, job: Job, execution_id: str) -> bool:
+        if job.get_status(refresh=True) != JobStatus.STARTED or not job.retries_left:
+            return False
+        with self._connection.pipeline() as pipe:
+            pipe.zrem(started(queue).key, f"{job.id}:{execution_id}")
+            Execution(id=execution_id, job_id=job.id, connection=self._connection).delete(pipeline=pipe, job=job)
+            job.retry(queue, pipe)
+            pipe.execute()
+        return True
+
+    def _fetch(self, job_id: str) -> Job | None:
+        found = GuardedJob.fetch_many([job_id], connection=self._connection, serializer=JSONSerializer)
+        return found[0]
+
+    def _queue(self, name: str) -> Queue:
+        return Queue(name, connection=self._connection, serializer=JSONSerializer, job_class=GuardedJob)
+
+
+def started(queue: Queue) -> StartedJobRegistry:
+    """The queue's registry of running jobs, JSON and guarded."""
+    return StartedJobRegistry(queue=queue, serializer=JSONSerializer, job_class=GuardedJob)
+
+
+def build_worker(
+    queue: Queue,
+    name: str,
+    worker_class: str,
+    on_horse_death: Callable[[Job], None] | None = None,
+) -> BaseWorker:
+    """An RQ worker on ONE queue. Raises FleetError for an unknown class or a server that denies BLMOVE."""
+    if worker_class not in WORKER_CLASSES:
+        raise FleetError(f"workers.worker_class is {worker_class!r}; valid: {', '.join(sorted(WORKER_CLASSES))}")
+    require_blmove(queue.connection)
+    handler = (lambda job, *_: on_horse_death(job)) if on_horse_death else None
+    return WORKER_CLASSES[worker_class](
+        [queue],
+        name=name,
+        connection=queue.connection,
+        job_class=GuardedJob,
+        serializer=JSONSerializer,
+        worker_ttl=30,
+        maintenance_interval=30,
+        job_monitoring_interval=5,
+        log_job_description=False,
+        work_horse_killed_handler=handler,
+    )
+
+
+def require_blmove(connection: "redis.Redis") -> None:
+    """Refuse a server that would make RQ fall back to BLPOP, which loses jobs: INFO denied or older than 6.2."""
+    try:
+        version = str(connection.info("server").get("redis_version", "0"))
+    except RedisError as error:
+        raise FleetError(f"INFO is denied ({error}); valid: an ACL with +info, else RQ takes jobs unsafely") from error
+    if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
+        raise FleetError(f"the server is version {version}; valid: >= 6.2 (BLMOVE)")

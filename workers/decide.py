@@ -1,0 +1,229 @@
+"""One job's worth of decisions: gather from Redis, let the orchestrator decide, record, then forget."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Literal
+
+from pipeline.consensus import window_of
+from pipeline.errors import SymbolBusyError
+from pipeline.models import Outcome, ProcessResult, Refusal, Signal, Stage, Vote
+from pipeline.netting import Netting, net
+from pipeline.orchestrator import TradingOrchestrator, voting_legs
+from pipeline.ports import Claim, Ledger
+from pipeline.results import ended
+from pipeline.router import leg_id
+from workers.adapters.backlog_redis import RedisBacklog
+from workers.adapters.followups_redis import RedisFollowUps
+from workers.adapters.inbox_redis import RedisInbox
+from workers.adapters.journal_redis import RedisJournal
+from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
+from workers.adapters.votes_cache import CachedVotes
+from workers.settlement import Settlement
+
+FLUSH_AT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Votes of one symbol that are decided together at `as_of`."""
+
+    decision_id: str
+    claim_id: str
+    symbol: str
+    votes: tuple[Vote, ...]
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """What the job functions do. `clock` "event": a claim is cut into windows of its votes' own time."""
+
+    orchestrator: TradingOrchestrator
+    inbox: RedisInbox
+    backlog: RedisBacklog
+    journal: RedisJournal
+    votes: CachedVotes
+    followups: RedisFollowUps
+    settlement: Settlement
+    ledger: Ledger
+    clock: Literal["live", "event"]
+    interval_s: int
+    lookback_s: float
+    busy_delay_s: float
+
+    # ---- urgent legs ----
+
+    def urgent(self, message_id: str, symbol: str, as_of: datetime) -> str:
+        """Decide one urgent leg; repeating it changes nothing."""
+        leg = leg_id(message_id, symbol)
+        known = self.journal.outcome(leg)
+        if known not in (None, Outcome.BUFFERED):
+            return str(known)
+        self.votes.forget()
+        analyzed = self.inbox.message(message_id)
+        if analyzed is None:
+            return self._fail(leg, symbol, (leg,), "message_missing", message_id, as_of)
+        try:
+            result = self.orchestrator.process_immediate(analyzed, as_of)
+        except SymbolBusyError:
+            self._later(IMMEDIATE, "trade", (message_id, symbol), as_of)
+            return "busy"
+        self.journal.record([(result, (leg,))])
+        return result.status
+
+    def abandon_urgent(self, message_id: str, symbol: str, reason: str, as_of: datetime) -> str:
+        """End an urgent leg whose job failed too often."""
+        leg = leg_id(message_id, symbol)
+        return self._fail(leg, symbol, (leg,), "three_strikes", reason, as_of)
+
+    # ---- claims ----
+
+    def claims(self, claim_ids: Sequence[str], as_of: datetime) -> dict[str, int]:
+        """Decide every batch of these claims in order of time; counts per outcome. Repeating it changes nothing."""
+        claims = [claim for claim in self.backlog.claimed_many(claim_ids) if claim is not None]
+        batches = sorted(
+            (batch for claim in claims for batch in self._batches(claim, as_of)),
+            key=lambda batch: (batch.as_of, batch.symbol),
+        )
+        self._load_votes(batches)
+        busy = self._decide_batches(batches)
+        finished = [claim.claim_id for claim in claims if claim.claim_id not in busy]
+        self.backlog.finish_many(finished)
+        for claim_id in sorted(busy):
+            self._later(CONSENSUS, "consensus", ([claim_id],), as_of)
+        return dict(Counter("busy" if batch.claim_id in busy else "decided" for batch in batches))
+
+    def abandon_claim(self, claim_id: str, reason: str, as_of: datetime) -> None:
+        """End every leg of a claim whose job failed too often."""
+        claim = self.backlog.claimed(claim_id)
+        if claim is None:
+            return
+        for batch in self._batches(claim, as_of):
+            legs = voting_legs(batch.symbol, batch.votes)
+            self._fail(batch.decision_id, batch.symbol, legs, "three_strikes", reason, batch.as_of)
+        self.backlog.finish(claim_id)
+
+    # ---- orders and held signals ----
+
+    def settle(self, as_of: datetime) -> int:
+        """Bring the book up to `as_of` and end the decisions whose order became definite; how many."""
+        settled = self.settlement.settle(as_of)
+        results = [
+            ProcessResult(
+                status=one.outcome,
+                timestamp=one.as_of,
+                symbol=one.symbol,
+                decision_id=one.decision_id,
+                refusal=one.refusal,
+            )
+            for one in settled
+        ]
+        self.journal.record([(result, _own_leg(result.decision_id)) for result in results])
+        if settled:
+            self.settlement.acknowledge([one.decision_id for one in settled])
+        return len(settled)
+
+    def release(self, as_of: datetime) -> int:
+        """Net and decide again the signals held for an open at or before `as_of`; how many there were."""
+        held = self.ledger.held(as_of)
+        for _, signals in groupby(sorted(held, key=lambda s: (s.symbol, s.decision_id)), key=lambda s: s.symbol):
+            self._release_symbol(net(tuple(signals)), as_of)
+        return len(held)
+
+    # ---- inside ----
+
+    def _batches(self, claim: Claim, as_of: datetime) -> list[Batch]:
+        if self.clock == "live":
+            return [Batch(claim.claim_id, claim.claim_id, claim.symbol, claim.votes, as_of)]
+        return [
+            Batch(f"{claim.claim_id}-w{window}", claim.claim_id, claim.symbol, votes, self._window_end(window))
+            for window, votes in _by_window(claim.votes, self.interval_s)
+        ]
+
+    def _window_end(self, window: int) -> datetime:
+        return datetime.fromtimestamp((window + 1) * self.interval_s, UTC)
+
+    def _load_votes(self, batches: Sequence[Batch]) -> None:
+        self.votes.forget()
+        spans: dict[str, tuple[datetime, datetime]] = {}
+        for batch in batches:
+            since, until = batch.as_of - timedelta(seconds=self.lookback_s), batch.as_of
+            first, last = spans.get(batch.symbol, (since, until))
+            spans[batch.symbol] = (min(first, since), max(last, until))
+        self.votes.load(spans)
+
+    def _decide_batches(self, batches: Sequence[Batch]) -> set[str]:
+        """Claims with a batch that met a busy symbol; all other batches are recorded."""
+        busy: set[str] = set()
+        recorded: list[tuple[ProcessResult, tuple[str, ...]]] = []
+        known = self.journal.outcomes([batch.decision_id for batch in batches])
+        for batch, outcome in zip(batches, known, strict=True):
+            if batch.claim_id in busy:
+                continue
+            try:
+                result = self._decide_batch(batch, outcome)
+            except SymbolBusyError:
+                busy.add(batch.claim_id)
+                continue
+            recorded.append((result, voting_legs(batch.symbol, batch.votes)))
+            if result.status != Outcome.NO_CONSENSUS or len(recorded) >= FLUSH_AT:
+                self.journal.record(recorded)
+                recorded = []
+                self.votes.forget(batch.symbol)
+        self.journal.record(recorded)
+        return busy
+
+    def _decide_batch(self, batch: Batch, known: Outcome | None) -> ProcessResult:
+        if known is not None:
+            return ProcessResult(known, batch.as_of, symbol=batch.symbol, decision_id=batch.decision_id)
+        result = self.orchestrator.process_symbol_batch(batch.symbol, batch.votes, batch.as_of, batch.decision_id)
+        if result is None:
+            raise ValueError(f"claim {batch.claim_id} holds no votes; valid: at least one")
+        return result
+
+    def _release_symbol(self, netting: Netting, as_of: datetime) -> None:
+        for loser in netting.losers:
+            self._end_held(ended(_at(loser, as_of), Outcome.GATE_CLOSED, netting.refusal))
+        if netting.winner is None:
+            return
+        try:
+            self._end_held(self.orchestrator.decide(_at(netting.winner, as_of)))
+        except SymbolBusyError:
+            return  # the signal stays held: the next look at the open decides it
+
+    def _end_held(self, result: ProcessResult) -> None:
+        if result.decision_id is None:
+            raise ValueError("a held signal lost its decision id")
+        self.journal.record([(result, _own_leg(result.decision_id))])
+        self.ledger.unhold(result.decision_id)
+
+    def _later(self, queue: str, job: str, args: Sequence[object], as_of: datetime) -> None:
+        self.followups.add(queue, job, args, as_of + timedelta(seconds=self.busy_delay_s))
+
+    def _fail(
+        self, decision_id: str, symbol: str, legs: Sequence[str], rule: str, observed: str, as_of: datetime
+    ) -> str:
+        refusal = Refusal(Stage.EXECUTOR, rule, observed[:200], "a job that ends")
+        result = ProcessResult(
+            Outcome.ERROR, as_of, symbol=symbol, decision_id=decision_id, refusal=refusal, error=observed[:200]
+        )
+        self.journal.record([(result, tuple(legs))])
+        return result.status
+
+
+def _own_leg(decision_id: str | None) -> tuple[str, ...]:
+    """An urgent decision is its own leg; a batch decision's legs were kept when it was recorded first."""
+    return (decision_id,) if decision_id and ":" in decision_id else ()
+
+
+def _at(signal: Signal, as_of: datetime) -> Signal:
+    return replace(signal, decided_at=as_of, expires_at=max(signal.expires_at, as_of), released=True)
+
+
+def _by_window(votes: Iterable[Vote], interval_s: int) -> list[tuple[int, tuple[Vote, ...]]]:
+    ordered = sorted(votes, key=lambda vote: (vote.at, vote.id))
+    windows = groupby(ordered, key=lambda vote: window_of(vote.at, interval_s))
+    return [(window, tuple(group)) for window, group in windows]
