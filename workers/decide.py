@@ -82,7 +82,11 @@ class Decider:
     # ---- claims ----
 
     def claims(self, claim_ids: Sequence[str], as_of: datetime) -> dict[str, int]:
-        """Decide every batch of these claims in order of time; counts per outcome. Repeating it changes nothing."""
+        """Decide every batch of these claims in order of time; how many were decided or met a busy symbol.
+
+        `as_of` is the moment of a live decision; in event time no batch is decided before it (a follow-up's due).
+        Repeating it changes nothing.
+        """
         claims = [claim for claim in self.backlog.claimed_many(claim_ids) if claim is not None]
         batches = sorted(
             (batch for claim in claims for batch in self._batches(claim, as_of)),
@@ -92,8 +96,8 @@ class Decider:
         busy = self._decide_batches(batches)
         finished = [claim.claim_id for claim in claims if claim.claim_id not in busy]
         self.backlog.finish_many(finished)
-        for claim_id in sorted(busy):
-            self._later(CONSENSUS, "consensus", ([claim_id],), as_of)
+        for claim_id, met_at in sorted(busy.items()):
+            self._later(CONSENSUS, "consensus", ([claim_id],), met_at)
         return dict(Counter("busy" if batch.claim_id in busy else "decided" for batch in batches))
 
     def abandon_claim(self, claim_id: str, reason: str, as_of: datetime) -> None:
@@ -139,7 +143,9 @@ class Decider:
         if self.clock == "live":
             return [Batch(claim.claim_id, claim.claim_id, claim.symbol, claim.votes, as_of)]
         return [
-            Batch(f"{claim.claim_id}-w{window}", claim.claim_id, claim.symbol, votes, self._window_end(window))
+            Batch(
+                f"{claim.claim_id}-w{window}", claim.claim_id, claim.symbol, votes, max(self._window_end(window), as_of)
+            )
             for window, votes in _by_window(claim.votes, self.interval_s)
         ]
 
@@ -155,9 +161,9 @@ class Decider:
             spans[batch.symbol] = (min(first, since), max(last, until))
         self.votes.load(spans)
 
-    def _decide_batches(self, batches: Sequence[Batch]) -> set[str]:
-        """Claims with a batch that met a busy symbol; all other batches are recorded."""
-        busy: set[str] = set()
+    def _decide_batches(self, batches: Sequence[Batch]) -> dict[str, datetime]:
+        """Claims with a batch that met a busy symbol, and when; all other batches are recorded."""
+        busy: dict[str, datetime] = {}
         recorded: list[tuple[ProcessResult, tuple[str, ...]]] = []
         known = self.journal.outcomes([batch.decision_id for batch in batches])
         for batch, outcome in zip(batches, known, strict=True):
@@ -166,7 +172,7 @@ class Decider:
             try:
                 result = self._decide_batch(batch, outcome)
             except SymbolBusyError:
-                busy.add(batch.claim_id)
+                busy[batch.claim_id] = batch.as_of
                 continue
             recorded.append((result, voting_legs(batch.symbol, batch.votes)))
             if result.status != Outcome.NO_CONSENSUS or len(recorded) >= FLUSH_AT:

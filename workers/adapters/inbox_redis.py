@@ -51,8 +51,8 @@ class RedisInbox:
             self._accept(keys=keys, args=[message.model_dump_json(), message.message_id, MESSAGE_TTL_S], client=pipe)
         return [bool(answer) for answer in pipe.execute()]
 
-    def bury(self, stage: str, reason: str, detail: str, raw: bytes) -> None:
-        """Keep what could not be used, raw (cut at 4 KiB), with the reason; count it as refused."""
+    def bury(self, stage: str, reason: str, detail: str, raw: bytes, *, refused: bool = True) -> None:
+        """Keep what could not be used, raw (cut at 4 KiB), with the reason; count it as `refused` or as dead."""
         pipe = self._redis.pipeline()
         fields = {
             "stage": stage,
@@ -61,7 +61,7 @@ class RedisInbox:
             "raw": raw[:RAW_LIMIT].decode("utf-8", "replace"),
         }
         pipe.xadd(self._keys.dead(), fields, maxlen=DEAD_MAXLEN)  # type: ignore[arg-type]
-        pipe.hincrby(self._keys.tally(), f"refused:{reason}", 1)
+        pipe.hincrby(self._keys.tally(), f"{'refused' if refused else 'dead'}:{reason}", 1)
         pipe.execute()
 
     def open_group(self) -> None:

@@ -1,0 +1,45 @@
+"""The fleet's manual control, heartbeats and the owner of a namespace, in Redis."""
+
+from datetime import datetime
+
+import orjson
+import redis
+
+from pipeline.errors import FleetError
+from pipeline.models import OrchestratorState
+from workers.adapters.keys import Keys
+
+
+class RedisState:
+    """`fleet:state` and `fleet:environment`."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys
+
+    def read(self) -> OrchestratorState:
+        """STOPPED when the key is missing."""
+        raw = self._redis.get(self._keys.state())
+        return OrchestratorState(orjson.loads(raw)["state"]) if raw else OrchestratorState.STOPPED
+
+    def write(self, state: OrchestratorState, by: str, at: datetime) -> None:
+        """Set the state for the whole fleet."""
+        document = {"v": 1, "state": state.value, "by": by, "at": at}
+        self._redis.set(self._keys.state(), orjson.dumps(document).decode())
+
+    def is_empty(self) -> bool:
+        """Whether nobody ever initialised this namespace."""
+        return not self._redis.exists(self._keys.state(), self._keys.environment(), self._keys.control())
+
+    def claim_namespace(self, profile: str) -> None:
+        """Write what this namespace is for. Raises FleetError when it belongs to another profile."""
+        document = orjson.dumps({"v": 1, "profile": profile}).decode()
+        if self._redis.set(self._keys.environment(), document, nx=True):
+            return
+        raw = self._redis.get(self._keys.environment())
+        owner = orjson.loads(raw)["profile"] if raw else profile
+        if owner != profile:
+            raise FleetError(
+                f"the namespace {self._keys.prefix!r} on this server belongs to profile {owner!r}, not {profile!r}; "
+                "use another FLEET_REDIS__KEY_PREFIX or another server"
+            )

@@ -1,0 +1,98 @@
+"""The collector's turn: source posts become analyzed messages in the inbox; what cannot be used is kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from pipeline.errors import InvalidInputError
+from pipeline.models import AnalyzedMessage, OrchestratorState, SocialMessage
+from pipeline.ports import AnalyzerManager
+from workers.adapters.inbox_redis import RedisInbox
+from workers.adapters.lines import Source
+from workers.adapters.marks_redis import RedisMarks
+from workers.adapters.posts import parse_post
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Intake:
+    """Parses, analyzes and appends lines. Counts what it saw since it was built."""
+
+    inbox: RedisInbox
+    analyzer: AnalyzerManager
+    known_sources: frozenset[str] = frozenset()
+    read: int = 0
+    accepted: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def take(self, lines: Sequence[bytes], now: datetime | None) -> list[AnalyzedMessage]:
+        """Hand lines over in order; answers the messages that were new. One bad line never loses another.
+
+        `now` is when they became known; None in a recording, where that was when they were posted or received.
+        """
+        posts = [post for line in lines if (post := self.parse(line, now)) is not None]
+        return self.append([message for post in posts if (message := self.analyze(post)) is not None])
+
+    def parse(self, line: bytes, now: datetime | None) -> SocialMessage | None:
+        """One line as a post, or None after it was kept as a dead letter with its reason."""
+        self.read += 1
+        try:
+            return parse_post(line, now, self.known_sources)
+        except InvalidInputError as error:
+            self.refuse("collector", error.reason, str(error), line)
+            return None
+
+    def analyze(self, message: SocialMessage) -> AnalyzedMessage | None:
+        """The post analyzed, or None after it was kept as a dead letter (seed: a failing analyzer skips it)."""
+        try:
+            return self.analyzer.analyze(message)
+        except Exception as error:  # noqa: BLE001  # seed: a failing analyzer skips the message
+            self.refuse("analyzer", "analyzer_error", f"{type(error).__name__}: {error}", message.text.encode())
+            return None
+
+    def append(self, messages: Sequence[AnalyzedMessage]) -> list[AnalyzedMessage]:
+        """Append analyzed messages; an id that was accepted before is refused as `duplicate_id`."""
+        fresh = []
+        for message, is_new in zip(messages, self.inbox.append(messages), strict=True):
+            if is_new:
+                fresh.append(message)
+            else:
+                self.refused["duplicate_id"] = self.refused.get("duplicate_id", 0) + 1
+        self.accepted += len(fresh)
+        return fresh
+
+    def refuse(self, stage: str, reason: str, detail: str, raw: bytes) -> None:
+        """Keep a line that cannot be used and count it."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        self.inbox.bury(stage, reason, detail, raw)
+        log.warning("message.refused", stage=stage, reason=reason, detail=detail[:200])
+
+
+@dataclass(slots=True)
+class Collector:
+    """One turn: read from the source, hand over, then move the high-water mark."""
+
+    intake: Intake
+    source: Source
+    marks: RedisMarks
+    channel: str
+    state: Callable[[], OrchestratorState]
+    now: Callable[[], datetime]
+    chunk: int = 200
+
+    def connect(self) -> None:
+        """Open the source where the last life of this channel stopped."""
+        self.source.connect(self.marks.read(self.channel))
+
+    def step(self) -> int:
+        """How many posts were read; nothing is read unless the fleet is RUNNING."""
+        if self.state() is not OrchestratorState.RUNNING:
+            return 0
+        posts = self.source.read(self.chunk)
+        if posts:
+            self.intake.take([post.line for post in posts], self.now())
+            self.marks.write(self.channel, posts[-1].mark)
+        return len(posts)

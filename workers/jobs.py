@@ -1,0 +1,107 @@
+"""The job functions RQ runs, by these names: ids in, a word out. The allow-list is `rq_factory.ALLOWED`."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from rq import get_current_job
+
+from workers.wiring import Runtime, runtime
+
+MAX_STRIKES = 3
+
+
+def trade(message_id: str, symbol: str, at: str | None = None) -> str:
+    """Decide one urgent leg."""
+
+    def work(fleet: Runtime, as_of: datetime) -> str:
+        return fleet.decider.urgent(message_id, symbol, as_of)
+
+    def give_up(fleet: Runtime, as_of: datetime, reason: str) -> None:
+        fleet.decider.abandon_urgent(message_id, symbol, reason, as_of)
+
+    return _run(work, give_up, at, message_id)
+
+
+def consensus(claim_ids: list[str], at: str | None = None) -> str:
+    """Decide many claims, one decision a symbol; after a first death each claim gets a job of its own."""
+
+    def work(fleet: Runtime, as_of: datetime) -> str:
+        if len(claim_ids) > 1 and fleet.strikes_of_current_job() > 1:
+            return f"split: {fleet.scheduler.enqueue_claims(claim_ids, at, claims_per_job=1)}"
+        counts = fleet.decider.claims(claim_ids, as_of)
+        return ", ".join(f"{count} {word}" for word, count in sorted(counts.items())) or "nothing"
+
+    def give_up(fleet: Runtime, as_of: datetime, reason: str) -> None:
+        for claim_id in claim_ids:
+            fleet.decider.abandon_claim(claim_id, reason, as_of)
+
+    return _run(work, give_up, at)
+
+
+def drain(bucket: int, at: str | None = None) -> str:  # noqa: ARG001  # the bucket names the job
+    """Take every waiting list as a claim and queue their consensus jobs."""
+    return _run(lambda fleet, _as_of: f"{fleet.scheduler.drain(at)} claims", None, at)
+
+
+def settle(at: str | None = None) -> str:
+    """Look at orders and exits, book fills, end what became definite."""
+    return _run(lambda fleet, as_of: f"{fleet.decider.settle(as_of)} settled", None, at)
+
+
+def release(at: str | None = None) -> str:
+    """Decide again what was held for the open."""
+    return _run(lambda fleet, as_of: f"{fleet.decider.release(as_of)} released", None, at)
+
+
+def janitor(at: str | None = None) -> str:
+    """Bring back claims past their deadline and clean RQ's registries."""
+    return _run(lambda fleet, _as_of: f"{fleet.scheduler.clean()} reclaimed", None, at)
+
+
+def _run(
+    work: Callable[[Runtime, datetime], str],
+    give_up: Callable[[Runtime, datetime, str], None] | None,
+    at: str | None,
+    message_id: str | None = None,
+) -> str:
+    fleet = runtime()
+    as_of = _moment(fleet, at, message_id)
+    job = get_current_job()
+    if job is None:
+        return work(fleet, as_of)
+    strikes = fleet.strikes.begin(job.id)
+    fleet.note_strikes(strikes)
+    if strikes > MAX_STRIKES:
+        return _dead(fleet, give_up, as_of, job.id, "killed or stuck three times")
+    try:
+        answer = work(fleet, as_of)
+    except Exception as error:
+        if strikes < MAX_STRIKES:
+            raise
+        return _dead(fleet, give_up, as_of, job.id, f"{type(error).__name__}: {error}")
+    fleet.strikes.end(job.id)
+    return answer
+
+
+def _dead(
+    fleet: Runtime,
+    give_up: Callable[[Runtime, datetime, str], None] | None,
+    as_of: datetime,
+    job_id: str,
+    reason: str,
+) -> str:
+    fleet.inbox.bury("worker", "three_strikes", reason, job_id.encode(), refused=False)
+    if give_up is not None:
+        give_up(fleet, as_of, reason)
+    fleet.strikes.end(job_id)
+    return f"dead: {reason}"
+
+
+def _moment(fleet: Runtime, at: str | None, message_id: str | None) -> datetime:
+    """The decision's `as_of`: live it is now; in event time the job's own, else the message's."""
+    if fleet.settings.clock == "live":
+        return fleet.clock.now()
+    if at is not None:
+        return datetime.fromisoformat(at)
+    message = fleet.inbox.message(message_id) if message_id else None
+    return message.message.received_at if message else datetime.fromtimestamp(0, UTC)

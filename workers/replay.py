@@ -1,0 +1,243 @@
+"""Replays a recording through the real fleet: the driver is collector and clock, children route and work."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.errors import FleetError
+from pipeline.models import TERMINAL, AnalyzedMessage, SocialMessage
+from pipeline.router import DenyList, route
+from workers.collect import Intake
+from workers.ordering import Planner
+from workers.wiring import Runtime
+
+CHUNK = 200
+STREAM_BOUND = 4_000
+FREE_RUN_TICK_S = 0.25
+STUCK_AFTER_S = 300.0
+FINAL_ROUNDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """`speed`: event seconds per wall second, None = as fast as possible."""
+
+    ordered: bool = True
+    speed: float | None = None
+
+
+@dataclass(slots=True)
+class Replay:
+    """One run. `tend` is called while waiting (keep children alive); `progress(done, total, at)` shows the way."""
+
+    fleet: Runtime
+    options: ReplayOptions
+    tend: Callable[[], None]
+    progress: Callable[[int, int, datetime | None], None]
+    _intake: Intake = field(init=False)
+    _planner: Planner = field(init=False)
+    _pending: list[AnalyzedMessage] = field(default_factory=list)
+    _followup_ms: int | None = None
+    _open_ms: int | None = None
+    _started: float = 0.0
+    _first_event: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Build the collector's hands and the planner from the fleet's settings."""
+        settings = self.fleet.settings
+        self._intake = self.fleet.intake()
+        self._planner = Planner(
+            interval_s=settings.orchestrator.batch_interval_seconds,
+            lookback_s=settings.consensus.lookback_s,
+            min_votes=settings.consensus.min_votes,
+            max_list=settings.orchestrator.max_buffer_size,
+        )
+
+    def run(self, lines: Iterable[bytes]) -> dict[str, Any]:
+        """Push every line through the fleet, wait until nothing is left to decide; the summary."""
+        self._started = time.monotonic()
+        posts = [post for line in lines if (post := self._intake.parse(line, None)) is not None]
+        posts.sort(key=lambda post: (post.received_at, post.message_id))
+        walk = self._run_ordered if self.options.ordered else self._run_free
+        walk(posts)
+        last = posts[-1].received_at if posts else None
+        if last is not None:
+            self._finish(last)
+        self.progress(len(posts), len(posts), last)
+        return self.summary()
+
+    # ---- in order ----
+
+    def _run_ordered(self, posts: Sequence[SocialMessage]) -> None:
+        for done, (post, message) in enumerate(self._analyzed(posts)):
+            self._pace(post.received_at)
+            self._live_until(post.received_at)
+            self._pending.append(message)
+            urgent = self._planner.follow(self._legs(message))
+            if urgent:
+                self._let_everything_end()
+                self._look_ahead()
+            elif self._planner.full():
+                self._drain(post.received_at)
+            elif len(self._pending) >= CHUNK:
+                self._push()
+            if done % CHUNK == 0:
+                self.progress(done, len(posts), post.received_at)
+
+    def _live_until(self, at: datetime) -> None:
+        """Let everything that is due before or at `at` happen, in order of time."""
+        closed = self._planner.closes_before(at)
+        while (due := self._next_due(closed)) is not None and due <= at:
+            if due == closed:
+                closed = None
+                self._drain(due)
+            else:
+                self._wake(due)
+
+    def _next_due(self, closed: datetime | None) -> datetime | None:
+        moments = [
+            datetime.fromtimestamp(ms / 1000, UTC) for ms in (self._followup_ms, self._open_ms) if ms is not None
+        ]
+        return min([*moments, *([closed] if closed else [])], default=None)
+
+    def _drain(self, at: datetime) -> None:
+        self._let_everything_end()
+        self.fleet.scheduler.queue_drain(at, event_time=True)
+        self._planner.drained()
+        self._let_everything_end()
+        self._look_ahead()
+
+    def _wake(self, at: datetime) -> None:
+        """Follow-ups and held signals whose moment has come."""
+        self._let_everything_end()
+        self.fleet.scheduler.queue_release(at)
+        self._let_everything_end()
+        self.fleet.scheduler.queue_followups(at)
+        self._let_everything_end()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """What the last decisions left for later."""
+        self._followup_ms = self.fleet.followups.next_due_ms()
+        self._open_ms = self.fleet.scheduler.held.next_open_ms()
+
+    # ---- free run ----
+
+    def _run_free(self, posts: Sequence[SocialMessage]) -> None:
+        next_tick = time.monotonic() + FREE_RUN_TICK_S
+        for done, (post, message) in enumerate(self._analyzed(posts)):
+            self._pace(post.received_at)
+            self._pending.append(message)
+            if len(self._pending) < CHUNK and done + 1 < len(posts):
+                continue
+            self._push()
+            self._wait(lambda: self.fleet.inbox.waiting() < STREAM_BOUND)
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + FREE_RUN_TICK_S
+                self._tick(post.received_at)
+                self.progress(done, len(posts), post.received_at)
+        self._push()
+
+    def _tick(self, at: datetime) -> None:
+        scheduler = self.fleet.scheduler
+        scheduler.queue_drain(at, event_time=True)
+        scheduler.queue_followups(at)
+        scheduler.queue_release(at)
+
+    # ---- the end of the recording ----
+
+    def _finish(self, last: datetime) -> None:
+        """Live on through the following sessions until no leg is interim."""
+        interval = timedelta(seconds=self.fleet.settings.orchestrator.batch_interval_seconds)
+        self._drain(last + interval)
+        at = last + interval
+        for _ in range(FINAL_ROUNDS):
+            self._look_ahead()
+            if self.interim() == 0 and self._next_due(None) is None:
+                return
+            at = self._next_due(None) or self._next_close(at)
+            self._wake(at)
+            self.fleet.scheduler.queue_settle(at)
+            self._let_everything_end()
+        raise FleetError(f"{self.interim()} legs are still interim after {FINAL_ROUNDS} rounds; valid: 0")
+
+    def _next_close(self, at: datetime) -> datetime:
+        return self.fleet.sessions.session_of(at + timedelta(seconds=1)).close
+
+    def interim(self) -> int:
+        """Legs that are not at their end yet."""
+        tally = self.fleet.journal.tally()
+        return tally.get("legs", 0) - sum(tally.get(f"leg:{outcome}", 0) for outcome in TERMINAL)
+
+    # ---- inside ----
+
+    def _analyzed(self, posts: Sequence[SocialMessage]) -> Iterator[tuple[SocialMessage, AnalyzedMessage]]:
+        return ((post, message) for post in posts if (message := self._intake.analyze(post)) is not None)
+
+    def _legs(self, message: AnalyzedMessage) -> Any:
+        settings = self.fleet.settings
+        threshold = settings.orchestrator.immediate_threshold
+        return route(message, message.message.received_at, DenyList(), settings.router, threshold)
+
+    def _push(self) -> None:
+        self._intake.append(self._pending)
+        self._pending = []
+
+    def _let_everything_end(self) -> None:
+        """Push what is pending, then wait until it is routed and no job is left."""
+        self._push()
+        self._wait(lambda: self.fleet.inbox.waiting() == 0)
+        self._wait(lambda: self.fleet.queues.busy() == 0)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + STUCK_AFTER_S
+        pause = 0.0005
+        while not condition():
+            self.tend()
+            time.sleep(pause)
+            pause = min(pause * 1.3, 0.02)
+            if time.monotonic() > deadline:
+                raise FleetError(
+                    f"the fleet made no progress for {STUCK_AFTER_S:g} s: {self.fleet.inbox.waiting()} messages and "
+                    f"{self.fleet.queues.busy()} jobs are waiting; look at the children's logs in the data folder"
+                )
+
+    def _pace(self, at: datetime) -> None:
+        if self.options.speed is None:
+            return
+        self._first_event = self._first_event or at
+        due = self._started + (at - self._first_event).total_seconds() / self.options.speed
+        while (left := due - time.monotonic()) > 0:
+            self._push()
+            self.tend()
+            time.sleep(min(left, 0.1))
+
+    def summary(self) -> dict[str, Any]:
+        """What went in and what came of it; accepted + refused = read, outcomes sum to legs."""
+        tally = self.fleet.journal.tally()
+        seconds = time.monotonic() - self._started
+        return {
+            "messages_read": self._intake.read,
+            "accepted": self._intake.accepted,
+            "refused": dict(sorted(self._intake.refused.items())),
+            **count_outcomes(tally),
+            "fills": self.fleet.ledger.fill_count(),
+            "final_equity": str(self.fleet.broker.account().equity),
+            "seconds": round(seconds, 2),
+            "messages_per_second": round(self._intake.read / seconds, 1) if seconds else 0.0,
+        }
+
+
+def count_outcomes(tally: dict[str, int]) -> dict[str, Any]:
+    """Legs, outcomes, decisions, orders and the rules that refused, from the fleet's counters."""
+    legs = {name.removeprefix("leg:"): n for name, n in sorted(tally.items()) if name.startswith("leg:")}
+    rules = {name.removeprefix("rule:"): n for name, n in sorted(tally.items()) if name.startswith("rule:")}
+    return {
+        "legs": tally.get("legs", 0),
+        "outcomes": legs,
+        "decisions": sum(n for name, n in tally.items() if name.startswith("decision:")),
+        "orders": tally.get("orders", 0),
+        "rules": rules,
+    }

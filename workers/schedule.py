@@ -1,0 +1,124 @@
+"""The scheduler: what is due now becomes a job, once, however many schedulers there are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import islice
+
+from pipeline.consensus import window_of
+from pipeline.models import OrchestratorState
+from workers.adapters.backlog_redis import RedisBacklog
+from workers.adapters.followups_redis import RedisFollowUps
+from workers.adapters.held_redis import HeldClock
+from workers.adapters.inbox_redis import RedisInbox
+from workers.adapters.rq_factory import CONSENSUS, MAINTENANCE, JobQueues
+from workers.adapters.state_redis import RedisState
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """One `turn(now)` queues the bucket's drain, due follow-ups, the open's release, settlement and the janitor."""
+
+    queues: JobQueues
+    backlog: RedisBacklog
+    inbox: RedisInbox
+    followups: RedisFollowUps
+    held: HeldClock
+    state: RedisState
+    interval_s: int
+    settle_interval_s: int
+    janitor_interval_s: int
+    claims_per_job: int
+
+    def turn(self, now: datetime) -> int:
+        """Live: everything that is due at `now`. Answers how many jobs were queued."""
+        state = self.state.read()
+        if state is OrchestratorState.STOPPED:
+            return 0
+        queued = self.housekeeping(now)
+        if state is OrchestratorState.STOPPING:
+            return queued + self._wind_down(now)
+        return queued + self.queue_drain(now)
+
+    def housekeeping(self, now: datetime) -> int:
+        """Follow-ups, held signals, settlement and the janitor."""
+        return (
+            self.queue_followups(now)
+            + self.queue_release(now)
+            + self._tick("settle", now, self.settle_interval_s)
+            + self._tick("janitor", now, self.janitor_interval_s)
+        )
+
+    # ---- what a turn is made of; a replay drives these with event time ----
+
+    def queue_drain(self, now: datetime, *, event_time: bool = False) -> int:
+        """The drain of the bucket `now` is in, once."""
+        bucket = window_of(now, self.interval_s)
+        at = (now.isoformat(),) if event_time else ()
+        return self.queues.enqueue(CONSENSUS, "drain", f"drain-{bucket}", (bucket, *at), f"drain of {now:%H:%M:%S}")
+
+    def queue_followups(self, now: datetime) -> int:
+        """Follow-ups whose time has come: queued first, forgotten after."""
+        due = self.followups.due(now)
+        for one in due:
+            moment = datetime.fromtimestamp(one.due_ms / 1000, UTC).isoformat()
+            job_id = f"again-{_short(one.raw)}-{one.due_ms}"
+            self.queues.enqueue(one.queue, one.job, job_id, (*one.args, moment), f"{one.job} again")
+            self.followups.done(one)
+        return len(due)
+
+    def queue_release(self, now: datetime) -> int:
+        """The release of signals held for an open that has come."""
+        due_ms = self.held.next_open_ms()
+        if due_ms is None or due_ms > now.timestamp() * 1000:
+            return 0
+        due = datetime.fromtimestamp(due_ms / 1000, UTC)
+        job_id = f"release-{due_ms}-{window_of(now, self.settle_interval_s)}"
+        return self.queues.enqueue(MAINTENANCE, "release", job_id, (due.isoformat(),), f"held for {due:%Y-%m-%d %H:%M}")
+
+    def queue_settle(self, now: datetime) -> int:
+        """A settlement at event time `now`."""
+        job_id = f"settle-{int(now.timestamp() * 1000)}"
+        return self.queues.enqueue(MAINTENANCE, "settle", job_id, (now.isoformat(),), f"settle at {now:%Y-%m-%d %H:%M}")
+
+    # ---- what jobs ask for ----
+
+    def drain(self, at: str | None) -> int:
+        """Claim every waiting list and queue the claims; answers how many."""
+        return self.enqueue_claims(self.backlog.claim(), at)
+
+    def enqueue_claims(self, claim_ids: Sequence[str], at: str | None = None, claims_per_job: int = 0) -> int:
+        """Queue claims for decision, many a job; answers how many claims. Repeating it is harmless."""
+        remaining = iter(claim_ids)
+        while chunk := list(islice(remaining, claims_per_job or self.claims_per_job)):
+            job_id = f"consensus-{_short(','.join(chunk))}"
+            self.queues.enqueue(CONSENSUS, "consensus", job_id, (chunk,), f"consensus of {len(chunk)} claims")
+        return len(claim_ids)
+
+    def clean(self) -> int:
+        """Queue claims past their deadline again, under the same claim ids; clean RQ's registries."""
+        overdue = self.backlog.overdue()
+        for claim_id, deadline_ms in overdue:
+            job_id = f"reclaim-{_short(claim_id)}-{deadline_ms}"
+            self.queues.enqueue(CONSENSUS, "consensus", job_id, ([claim_id],), f"reclaim of {claim_id}")
+        self.queues.cleanup()
+        return len(overdue)
+
+    # ---- inside ----
+
+    def _tick(self, job: str, now: datetime, every_s: int) -> int:
+        bucket = window_of(now, every_s)
+        return self.queues.enqueue(MAINTENANCE, job, f"{job}-{bucket}", (), f"{job} at {now:%H:%M:%S}")
+
+    def _wind_down(self, now: datetime) -> int:
+        """STOPPING: drain until nothing waits and nothing runs, then STOPPED."""
+        if self.inbox.waiting() or self.backlog.sizes() or self.queues.busy():
+            return self.queue_drain(now)
+        self.state.write(OrchestratorState.STOPPED, "scheduler", now)
+        return 0
+
+
+def _short(text: str) -> str:
+    """A job id's part for any text: RQ allows letters, digits, `_` and `-` only."""
+    return sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,320 @@
+"""The composition root: the only place that picks real adapters and puts the fleet together from its settings."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+import redis
+
+from config.settings import Settings, load_settings
+from pipeline.analyzer import LexiconAnalyzer
+from pipeline.errors import MarketDataError, SettingsError
+from pipeline.executor import TradeExecutor
+from pipeline.gate import MarketGate
+from pipeline.models import OrchestratorState, TradingState
+from pipeline.orchestrator import TradingOrchestrator
+from pipeline.risk import RiskManager
+from pipeline.scorer import SignalScorer
+from pipeline.validator import TechnicalValidator
+from workers.adapters.backlog_redis import RedisBacklog
+from workers.adapters.bars_csv import CsvMarketData
+from workers.adapters.calendar import ExchangeSessions
+from workers.adapters.clock import RedisClock
+from workers.adapters.conditions_csv import CsvConditions
+from workers.adapters.connection import connect, connect_bytes
+from workers.adapters.control_redis import RedisControl
+from workers.adapters.followups_redis import RedisFollowUps, RedisStrikes
+from workers.adapters.held_redis import HeldClock
+from workers.adapters.inbox_redis import RedisInbox
+from workers.adapters.intents_redis import RedisIntents
+from workers.adapters.journal_redis import RedisJournal
+from workers.adapters.keys import Keys
+from workers.adapters.ledger_redis import RedisLedger
+from workers.adapters.paper_redis import RedisPaperBroker
+from workers.adapters.rq_factory import JobQueues
+from workers.adapters.state_redis import RedisState
+from workers.adapters.votes_cache import CachedVotes
+from workers.collect import Intake
+from workers.collectors import NullCollectorManager
+from workers.decide import Decider
+from workers.route import Router
+from workers.schedule import Scheduler
+from workers.settlement import Settlement
+
+
+@dataclass
+class Runtime:
+    """Everything a process of the fleet may need, built when first asked for."""
+
+    settings: Settings
+    _strikes_now: int = field(default=1)
+
+    # ---- connections and keys ----
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Key names under the configured prefix."""
+        return Keys(self.settings.redis.key_prefix)
+
+    @cached_property
+    def client(self) -> redis.Redis:
+        """Text client for our own keys."""
+        return connect(self.settings)
+
+    @cached_property
+    def rq_client(self) -> redis.Redis:
+        """Bytes client for RQ."""
+        return connect_bytes(self.settings)
+
+    @cached_property
+    def clock(self) -> RedisClock:
+        """Now, the same on every host."""
+        return RedisClock(self.client)
+
+    # ---- delivery ----
+
+    @cached_property
+    def state(self) -> RedisState:
+        """Manual control."""
+        return RedisState(self.client, self.keys)
+
+    @cached_property
+    def inbox(self) -> RedisInbox:
+        """The stream of analyzed messages and the dead letters."""
+        return RedisInbox(self.client, self.keys)
+
+    @cached_property
+    def backlog(self) -> RedisBacklog:
+        """Lists of votes and claims."""
+        return RedisBacklog(
+            self.client,
+            self.keys,
+            duplicate_window_s=self.settings.router.duplicate_window_s,
+            lease_s=self.settings.workers.claim_lease_s,
+        )
+
+    @cached_property
+    def journal(self) -> RedisJournal:
+        """Outcomes."""
+        return RedisJournal(self.client, self.keys)
+
+    @cached_property
+    def votes(self) -> CachedVotes:
+        """Recent votes."""
+        return CachedVotes(self.client, self.keys, self.backlog)
+
+    @cached_property
+    def followups(self) -> RedisFollowUps:
+        """Work to be tried again later."""
+        return RedisFollowUps(self.client, self.keys)
+
+    @cached_property
+    def strikes(self) -> RedisStrikes:
+        """Starts of jobs that did not end."""
+        return RedisStrikes(self.client, self.keys)
+
+    @cached_property
+    def queues(self) -> JobQueues:
+        """RQ."""
+        workers = self.settings.workers
+        return JobQueues(
+            self.rq_client,
+            job_timeout_s=workers.job_timeout_s,
+            result_ttl_s=workers.result_ttl_s,
+            failure_ttl_s=workers.failure_ttl_s,
+            retry_max=workers.retry_max,
+        )
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """What is due becomes a job."""
+        return Scheduler(
+            queues=self.queues,
+            backlog=self.backlog,
+            inbox=self.inbox,
+            followups=self.followups,
+            held=HeldClock(self.client, self.keys),
+            state=self.state,
+            interval_s=self.settings.orchestrator.batch_interval_seconds,
+            settle_interval_s=self.settings.schedule.settle_interval_s,
+            janitor_interval_s=self.settings.schedule.janitor_interval_s,
+            claims_per_job=self.settings.workers.claims_per_job,
+        )
+
+    # ---- market ----
+
+    @cached_property
+    def sessions(self) -> ExchangeSessions:
+        """The exchange's calendar."""
+        return ExchangeSessions(self.settings.market.calendar_start, self.settings.market.calendar_end)
+
+    @cached_property
+    def market(self) -> CsvMarketData:
+        """Bars and quotes. Raises SettingsError without a folder of bars."""
+        market = self.settings.market
+        if market.bars_dir is None:
+            raise SettingsError("market.bars_dir is not set; valid: a folder of SYMBOL.csv (FLEET_MARKET__BARS_DIR)")
+        try:
+            return CsvMarketData(market.bars_dir, sessions=self.sessions, daily_folder=market.daily_bars_dir)
+        except MarketDataError as error:
+            raise SettingsError(f"market.bars_dir: {error}") from error
+
+    @cached_property
+    def conditions(self) -> CsvConditions:
+        """VIX and index."""
+        market = self.settings.market
+        try:
+            return CsvConditions(self.market, self.sessions, vix_csv=market.vix_csv, index_symbol=market.index_symbol)
+        except MarketDataError as error:
+            raise SettingsError(f"market.vix_csv: {error}") from error
+
+    @cached_property
+    def universe(self) -> frozenset[str]:
+        """Symbols that may trade: those with bars, without the index."""
+        return frozenset(self.market.universe()) - {self.settings.market.index_symbol or ""}
+
+    # ---- money ----
+
+    @cached_property
+    def control(self) -> RedisControl:
+        """Trading state and deny-lists."""
+        return RedisControl(self.client, self.keys)
+
+    @cached_property
+    def ledger(self) -> RedisLedger:
+        """Our own book."""
+        return RedisLedger(self.client, self.keys, starting_cash=self.settings.paper.starting_cash)
+
+    @cached_property
+    def intents(self) -> RedisIntents:
+        """What was asked of the broker."""
+        return RedisIntents(self.client, self.keys)
+
+    @cached_property
+    def broker(self) -> RedisPaperBroker:
+        """The paper venue, shared by the whole fleet."""
+        return RedisPaperBroker(self.client, self.keys, self.market, self.sessions, self.settings.paper)
+
+    @cached_property
+    def executor(self) -> TradeExecutor:
+        """Sends brackets."""
+        return TradeExecutor(
+            self.broker, self.intents, self.ledger, self.sessions, self.settings.executor, self.settings.environment
+        )
+
+    @cached_property
+    def settlement(self) -> Settlement:
+        """Books fills."""
+        return Settlement(self.broker, self.intents, self.ledger, self.sessions, self.market)
+
+    # ---- decisions ----
+
+    @cached_property
+    def analyzer(self) -> LexiconAnalyzer:
+        """Words to sentiment and symbols."""
+        return LexiconAnalyzer(self.universe, self.settings.analyzer, self.settings.tickers)
+
+    @cached_property
+    def orchestrator(self) -> TradingOrchestrator:
+        """The five stages."""
+        settings = self.settings
+        event_time = settings.clock == "event"
+        return TradingOrchestrator(
+            NullCollectorManager(),
+            self.analyzer,
+            TechnicalValidator(self.market, self.sessions, settings.validator),
+            SignalScorer(self.market, self.sessions, self.votes, settings.scorer),
+            RiskManager(self.ledger, self.sessions, self.market, self.control, settings.risk),
+            MarketGate(self.sessions, self.conditions, self.market, settings.gate),
+            self.executor,
+            settings.orchestrator,
+            backlog=self.backlog,
+            journal=self.journal,
+            votes=self.votes,
+            router=settings.router,
+            consensus=settings.consensus,
+            live_through=self._live_through if event_time else None,
+        )
+
+    @cached_property
+    def decider(self) -> Decider:
+        """What jobs do."""
+        return Decider(
+            orchestrator=self.orchestrator,
+            inbox=self.inbox,
+            backlog=self.backlog,
+            journal=self.journal,
+            votes=self.votes,
+            followups=self.followups,
+            settlement=self.settlement,
+            ledger=self.ledger,
+            clock=self.settings.clock,
+            interval_s=self.settings.orchestrator.batch_interval_seconds,
+            lookback_s=max(self.settings.consensus.lookback_s, self.settings.scorer.confluence_window_s),
+            busy_delay_s=self.settings.schedule.busy_delay_s,
+        )
+
+    # ---- processes ----
+
+    def intake(self) -> Intake:
+        """A collector's hands."""
+        return Intake(self.inbox, self.analyzer, frozenset(self.settings.source.known))
+
+    def router(self, consumer: str) -> Router:
+        """One consumer of the stream."""
+        orchestrator = self.settings.orchestrator
+        self.inbox.open_group()
+        return Router(
+            consumer=consumer,
+            inbox=self.inbox,
+            backlog=self.backlog,
+            queues=self.queues,
+            scheduler=self.scheduler,
+            state=self.state,
+            deny=self.control.deny_list,
+            now=self.clock.now,
+            clock=self.settings.clock,
+            settings=self.settings.router,
+            threshold=orchestrator.immediate_threshold,
+            max_buffer_size=orchestrator.max_buffer_size,
+            max_buffered_total=orchestrator.max_buffered_total,
+            block_ms=int(self.settings.redis.block_s * 1000),
+        )
+
+    def initialise_if_empty(self, by: str, at: datetime) -> bool:
+        """On an empty namespace: RUNNING and ACTIVE. A fleet that was stopped or halted stays as it is."""
+        empty = self.state.is_empty()
+        self.state.claim_namespace(self.settings.profile)
+        if empty:
+            self.control.set(TradingState.ACTIVE, by, "first start on an empty Redis", at)
+            self.state.write(OrchestratorState.RUNNING, by, at)
+        return empty
+
+    # ---- strikes of the running job ----
+
+    def note_strikes(self, strikes: int) -> None:
+        """Remember how often the running job was begun."""
+        self._strikes_now = strikes
+
+    def strikes_of_current_job(self) -> int:
+        """How often the running job was begun, this time included."""
+        return self._strikes_now
+
+    def _live_through(self, as_of: datetime) -> None:
+        self.decider.settle(as_of)
+
+
+_RUNTIME: dict[str, Runtime] = {}
+
+
+def runtime() -> Runtime:
+    """This process's runtime, built from the environment when first asked for."""
+    if "here" not in _RUNTIME:
+        _RUNTIME["here"] = Runtime(load_settings())
+    return _RUNTIME["here"]
+
+
+def use(fleet: Runtime) -> Runtime:
+    """Make this the process's runtime: the command line and tests decide what jobs run with."""
+    _RUNTIME["here"] = fleet
+    return fleet
