@@ -27,7 +27,7 @@ def consensus(claim_ids: list[str], at: str | None = None) -> str:
 
     def work(fleet: Runtime, as_of: datetime) -> str:
         if len(claim_ids) > 1 and fleet.strikes_of_current_job() > 1:
-            return f"split: {fleet.scheduler.enqueue_claims(claim_ids, at, claims_per_job=1)}"
+            return f"split: {fleet.scheduler.enqueue_claims(claim_ids, claims_per_job=1)}"
         counts = fleet.decider.claims(claim_ids, as_of)
         return ", ".join(f"{count} {word}" for word, count in sorted(counts.items())) or "nothing"
 
@@ -40,7 +40,7 @@ def consensus(claim_ids: list[str], at: str | None = None) -> str:
 
 def drain(bucket: int, at: str | None = None) -> str:  # noqa: ARG001  # the bucket names the job
     """Take every waiting list as a claim and queue their consensus jobs."""
-    return _run(lambda fleet, _as_of: f"{fleet.scheduler.drain(at)} claims", None, at)
+    return _run(lambda fleet, _as_of: f"{fleet.scheduler.drain()} claims", None, at)
 
 
 def settle(at: str | None = None) -> str:

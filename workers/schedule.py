@@ -84,11 +84,11 @@ class Scheduler:
 
     # ---- what jobs ask for ----
 
-    def drain(self, at: str | None) -> int:
+    def drain(self) -> int:
         """Claim every waiting list and queue the claims; answers how many."""
-        return self.enqueue_claims(self.backlog.claim(), at)
+        return self.enqueue_claims(self.backlog.claim())
 
-    def enqueue_claims(self, claim_ids: Sequence[str], at: str | None = None, claims_per_job: int = 0) -> int:
+    def enqueue_claims(self, claim_ids: Sequence[str], claims_per_job: int = 0) -> int:
         """Queue claims for decision, many a job; answers how many claims. Repeating it is harmless."""
         remaining = iter(claim_ids)
         while chunk := list(islice(remaining, claims_per_job or self.claims_per_job)):

@@ -12,6 +12,7 @@ from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from pipeline.errors import FleetError
 
@@ -111,28 +112,41 @@ class JobQueues:
         """Jobs being worked on per queue, without clean-up."""
         return {name: started(queue).get_job_count(cleanup=False) for name, queue in self.queues.items()}
 
-    def recover_worker(self, queue_name: str, worker_name: str) -> list[str]:
-        """Queue again what a worker that is known to be dead was running; answers the job ids."""
-        queue = self.queues[queue_name]
-        return [
-            job.id
-            for job_id, execution_id in started(queue).get_job_and_execution_ids(cleanup=False)
-            if (job := self._fetch(job_id)) is not None
-            and job.worker_name == worker_name
-            and self._requeue(queue, job, execution_id)
-        ]
+    def worker_names(self) -> list[str]:
+        """Workers that are registered, dead ones included until their key expires."""
+        found: set[str] = set()
+        for queue in self.queues.values():
+            members = self._connection.smembers(WORKERS_BY_QUEUE_KEY % queue.name)
+            found.update(name.decode().rsplit(":", 1)[-1] for name in members)
+        return sorted(found)
 
-    def recover_taken(self, queue_name: str) -> list[str]:
-        """Queue again jobs that were taken but never started; only when no worker of the queue lives."""
+    def recover_worker(self, queue_name: str, pid: int) -> list[str]:
+        """Queue again what a worker of this host that is known to be dead was running; answers the job ids."""
         queue = self.queues[queue_name]
-        taken = [job_id.decode() for job_id in self._connection.lrange(queue.intermediate_queue_key, 0, -1)]
-        for job_id in taken:
+        recovered = []
+        for job_id, execution_id in started(queue).get_job_and_execution_ids(cleanup=False):
+            job = self._fetch(job_id)
+            if job and (job.worker_name or "").endswith(f"-{pid}") and self._requeue(queue, job, execution_id):
+                recovered.append(job.id)
+        return recovered
+
+    def taken(self, queue_name: str) -> list[str]:
+        """Jobs that a worker has taken and not started yet."""
+        queue = self.queues[queue_name]
+        return [job_id.decode() for job_id in self._connection.lrange(queue.intermediate_queue_key, 0, -1)]
+
+    def recover_taken(self, queue_name: str, suspects: Sequence[str]) -> list[str]:
+        """Queue again those of these jobs that are still taken and not started; doing it twice is harmless."""
+        queue = self.queues[queue_name]
+        running = {job_id for job_id, _ in started(queue).get_job_and_execution_ids(cleanup=False)}
+        lost = [job_id for job_id in self.taken(queue_name) if job_id in set(suspects) - running]
+        for job_id in lost:
             with self._connection.pipeline() as pipe:
-                pipe.lrem(queue.intermediate_queue_key, 1, job_id)
+                pipe.lrem(queue.intermediate_queue_key, 0, job_id)
                 pipe.lrem(queue.key, 0, job_id)
                 pipe.lpush(queue.key, job_id)
                 pipe.execute()
-        return taken
+        return lost
 
     def cleanup(self) -> None:
         """RQ's own clean-up of registries; the janitor alone calls this."""

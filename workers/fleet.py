@@ -1,0 +1,124 @@
+"""Children of one machine: which processes there are, the server they share, and a whole fleet as one command."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from config.settings import Settings
+from pipeline.errors import FleetError
+from workers.adapters.embedded import EmbeddedServer
+from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, MAINTENANCE
+from workers.stop import Stop
+from workers.supervisor import ChildSpec, Supervisor, fleet_command
+from workers.wiring import Runtime
+
+READY_AFTER_S = 60.0
+LOOK_EVERY_S = 0.1
+SUSPECT_FOR_S = 1.0
+
+
+@contextmanager
+def server(settings: Settings, *, fresh: bool = False) -> Iterator[dict[str, str]]:
+    """The variables by which children find the server: the configured one, else an embedded one of our own.
+
+    `fresh`: the embedded server starts empty; its earlier contents are removed, unless someone is using them.
+    """
+    if settings.redis.url is not None:
+        yield {"FLEET_REDIS_URL": settings.redis.url.get_secret_value()}
+        return
+    with EmbeddedServer(settings.data_dir) as embedded:
+        if fresh:
+            with redis.Redis.from_url(embedded.url) as client:
+                client.flushall()
+        yield {"FLEET_REDIS_URL": embedded.url}
+
+
+def workers(settings: Settings, count: int | None = None) -> list[ChildSpec]:
+    """The RQ workers, one queue each; `count` replaces the configured numbers of immediate and consensus ones."""
+    numbers = {
+        IMMEDIATE: count or settings.workers.immediate,
+        CONSENSUS: count or settings.workers.consensus,
+        MAINTENANCE: settings.workers.maintenance,
+    }
+    return [
+        ChildSpec(f"work-{queue}-{number + 1}", fleet_command("work", queue))
+        for queue, total in numbers.items()
+        for number in range(total)
+    ]
+
+
+def everything(settings: Settings) -> list[ChildSpec]:
+    """Every process of a whole fleet; a source that ends ends its collector only."""
+    reads_stdin = settings.source.kind == "stdin"
+    has_source = reads_stdin or settings.source.path is not None
+    collector = ChildSpec("collect", fleet_command("collect"), restart="on_failure", reads_stdin=reads_stdin)
+    return [
+        *([collector] if has_source else []),
+        ChildSpec("route", fleet_command("route")),
+        ChildSpec("schedule", fleet_command("schedule")),
+        *workers(settings),
+    ]
+
+
+class Crew:
+    """Children and what must happen when one of them dies: its jobs go back to their queue at once."""
+
+    def __init__(self, fleet: Runtime, children: list[ChildSpec], environ: Mapping[str, str], log_dir: Path) -> None:
+        self._fleet = fleet
+        self.supervisor = Supervisor(
+            children, env=environ, grace_s=10, on_exit=self._on_exit, log_dir=log_dir
+        )
+        self._log_dir = log_dir
+        self._suspects: list[tuple[float, str, list[str]]] = []
+        self._next_look = 0.0
+        self.recovered: list[str] = []
+
+    def tend(self) -> None:
+        """Keep children alive. Raises FleetError when one refuses its settings."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_EVERY_S
+        self.supervisor.poll()
+        self._recover_taken()
+        if self.supervisor.fatal is not None:
+            raise FleetError(f"a child process refused to start; see {self._log_dir}")
+
+    def wait_until_ready(self, total: int) -> None:
+        """Until that many RQ workers listen. Raises FleetError after a minute."""
+        deadline = time.monotonic() + READY_AFTER_S
+        while len(self._fleet.queues.worker_names()) < total:
+            self.tend()
+            time.sleep(0.05)
+            if time.monotonic() > deadline:
+                raise FleetError(f"only some of {total} workers came up in {READY_AFTER_S:g} s; see {self._log_dir}")
+
+    def _on_exit(self, name: str, pid: int, code: int) -> None:  # noqa: ARG002  # the supervisor's hook
+        if not name.startswith("work-"):
+            return
+        queue = name.split("-")[1]
+        self.recovered += self._fleet.queues.recover_worker(queue, pid)
+        self._suspects.append((time.monotonic() + SUSPECT_FOR_S, queue, self._fleet.queues.taken(queue)))
+
+    def _recover_taken(self) -> None:
+        """Jobs the dead worker had taken but not started: a living one starts what it takes within milliseconds."""
+        due = [one for one in self._suspects if one[0] <= time.monotonic()]
+        for suspect in due:
+            self._suspects.remove(suspect)
+            self.recovered += self._fleet.queues.recover_taken(suspect[1], suspect[2])
+
+
+def run(fleet: Runtime, environ: Mapping[str, str], stop: Stop) -> int:
+    """The whole fleet on this machine until SIGTERM; the exit code."""
+    settings = fleet.settings
+    now = fleet.clock.now()
+    fleet.initialise_if_empty("fleet run", now)
+    crew = Crew(fleet, everything(settings), environ, settings.data_dir / "logs")
+    try:
+        while not (stop.wait(LOOK_EVERY_S) or crew.supervisor.finished):
+            crew.tend()
+    finally:
+        crew.supervisor.shut_down()
+    return 0
