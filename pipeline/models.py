@@ -277,6 +277,21 @@ class Bars:
         """How many bars."""
         return int(self.end.size)
 
+    def part(self, first: int, last: int) -> "Bars":
+        """Bars `first` to `last - 1` as views; both are clipped to [0, n_bars]."""
+        cut = slice(max(first, 0), max(last, 0))
+        return Bars(
+            symbol=self.symbol,
+            interval=self.interval,
+            start=self.start[cut],
+            end=self.end[cut],
+            open=self.open[cut],
+            high=self.high[cut],
+            low=self.low[cut],
+            close=self.close[cut],
+            volume=self.volume[cut],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Quote:
@@ -317,7 +332,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Indicators:
-    """Technical readings at the last completed bar. RSI, stochastic and ADX in [0, 100], ATR in dollars."""
+    """Technical readings at the last completed bar. RSI, stochastic and ADX in [0, 100], ATR in dollars.
+
+    `divergence`: LONG = bullish, SHORT = bearish, "both" when highs and lows each diverge, None = neither.
+    """
 
     rsi: float
     macd: float
@@ -328,7 +346,7 @@ class Indicators:
     stochastic_d: float
     adx: float
     atr: float
-    divergence: Direction | None  # LONG = bullish divergence, SHORT = bearish divergence
+    divergence: Direction | Literal["both"] | None
 
 
 class ValidationStatus(StrEnum):

@@ -133,8 +133,20 @@ class MarketData(Protocol):
         ...
 
 
+class BarHistory(Protocol):
+    """The bars that completed while an order was working: the paper venue lives through them."""
+
+    def bars_between(self, symbol: str, start: datetime, end: datetime) -> Bars:
+        """Every bar with `start < bar end <= end`, oldest first. Raises MarketDataError."""
+        ...
+
+
 class MarketConditions(Protocol):
-    """The whole market at `as_of`. None means the profile has no such data."""
+    """The whole market at `as_of`.
+
+    None means the profile has no such data. Data that is configured but unknown at `as_of` (not yet known,
+    too old, too short) raises MarketDataError, and the gate's check fails.
+    """
 
     def vix(self, as_of: datetime) -> Decimal | None:
         """The last VIX close known at `as_of` (a day's value is known at that day's close)."""
