@@ -41,7 +41,7 @@ def cut(text: str, limit_bytes: int) -> str:
 
 
 def clean(text: str) -> str:
-    """The text as a reader sees it: HTML entities resolved (twice: some posts are escaped twice), no invisible marks."""
+    """The text as a reader sees it: HTML entities resolved (some posts are escaped twice), no invisible marks."""
     if "&" in text:
         text = html.unescape(html.unescape(text))
     return text if text.isascii() else text.translate(_INVISIBLE)
