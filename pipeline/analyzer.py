@@ -1,4 +1,4 @@
-"""Reads a post: what it says about the market and how surely, which stocks it names, whether it is a copy or a promo."""
+"""Reads a post: what it says about the market and how surely, which stocks it names, whether it is a promo."""
 
 from pydantic import Field
 

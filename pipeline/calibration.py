@@ -8,6 +8,8 @@ import numpy as np
 from pipeline.models import FloatArray, IntArray
 
 Objective = Callable[[FloatArray], tuple[float, FloatArray]]
+_FLAT = 1e-10
+_SMALLEST_REACH = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +23,19 @@ class Sparse:
 
     def times(self, weights: FloatArray) -> FloatArray:
         """Sum of the weights of each post's features: shape (n_rows,) from (n_columns,)."""
-        return np.bincount(self.rows, weights[self.columns], minlength=self.n_rows)
+        return np.bincount(self.rows, weights[self.columns], minlength=self.n_rows).astype(np.float64, copy=False)
 
     def transposed_times(self, values: FloatArray) -> FloatArray:
         """Sum over the posts that have each feature: shape (n_columns,) from (n_rows,)."""
-        return np.bincount(self.columns, values[self.rows], minlength=self.n_columns)
+        return np.bincount(self.columns, values[self.rows], minlength=self.n_columns).astype(np.float64, copy=False)
 
 
 def source_weights(sources: list[str], power: float = 0.7) -> FloatArray:
     """Row weights of mean 1 by which a source of n rows counts like n ** power, so that none drowns the others."""
-    names, index, counts = np.unique(np.array(sources), return_inverse=True, return_counts=True)
-    weights: FloatArray = (counts.astype(np.float64) ** (power - 1.0))[index] if names.size else np.zeros(0)
-    return weights * (len(sources) / weights.sum())
+    _, index, counts = np.unique(np.array(sources), return_inverse=True, return_counts=True)
+    each: FloatArray = counts.astype(np.float64) ** (power - 1.0)
+    weights: FloatArray = each[index]
+    return weights / float(weights.mean())
 
 
 def fit_softmax(x: Sparse, y: IntArray, weights: FloatArray, ridge: float) -> tuple[FloatArray, FloatArray]:
@@ -67,7 +70,7 @@ def minimise(objective: Objective, start: FloatArray, steps: int = 200, memory: 
         direction = _two_loop(gradient, moves)
         reach, new_loss, new_gradient = _backtrack(objective, point, loss, gradient, direction)
         move, turn = -reach * direction, new_gradient - gradient
-        if float(move @ turn) > 1e-10:
+        if float(move @ turn) > _FLAT:
             moves = [*moves[1 - memory :], (move, turn)]
         settled = abs(loss - new_loss) < 1e-6 * abs(loss)
         point, loss, gradient = point + move, new_loss, new_gradient
@@ -99,7 +102,7 @@ def _backtrack(
     reach = 1.0
     while True:
         new_loss, new_gradient = objective(point - reach * direction)
-        if new_loss <= loss - 1e-4 * reach * slope or reach < 1e-6:
+        if new_loss <= loss - 1e-4 * reach * slope or reach < _SMALLEST_REACH:
             return reach, new_loss, new_gradient
         reach /= 2
 

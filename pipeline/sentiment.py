@@ -93,8 +93,10 @@ def probabilities(bearish: float, bullish: float) -> tuple[float, float, float]:
 
 
 def doubts(logits: tuple[float, float], lean: float, length: int) -> tuple[float, ...]:
-    """What says how far to trust a direction: constant, logit against neutral and against the opposite, the
-    lexicon's lean the same way and its part beyond one, log of the length. All bounded, so no post is beyond scale.
+    """What says how far to trust a direction; all bounded, so that no post is beyond scale.
+
+    In order: constant, logit against neutral, logit against the opposite, the lexicon's lean the same way, its
+    part beyond one, log of the length in tokens.
     """
     bearish, bullish = logits
     way = 1.0 if bullish > bearish else -1.0
@@ -138,5 +140,3 @@ class SentimentModel:
 def load_weights() -> Weights:
     """The shipped weights of `data/sentiment.json`. Raises pydantic's ValidationError when the file is damaged."""
     return Weights.model_validate(json.loads(files("pipeline").joinpath("data/sentiment.json").read_text("utf-8")))
-
-

@@ -16,9 +16,7 @@ _INVISIBLE = dict.fromkeys(
     ),
 )
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_LINK = re.compile(
-    r"(?:https?://|www\.)\S*|\bhttps?:?…|\b(?:bit\.ly|goo\.gl|ow\.ly|stks\.co|t\.co|tinyurl\.com)/\S*", re.IGNORECASE
-)
+_LINK = re.compile(r"[hH][tT][tT][pP][sS]?(?::\S*|…)|[wW]{3}\.\S*")
 _REPEATED = re.compile(r"""(?:\W{0,4}\b(?:rt|mt)\b\W{0,3}@\w{1,30}:?|\W{0,3}["“]@\w{1,30}:?)\s*""", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _TAGGED = re.compile(r"[$#@][\w.]+")

@@ -122,8 +122,9 @@ class TickerReader:
 
     def _resolve(self, base: str, suffix: str) -> str:
         """The symbol meant: itself, else another spelling of the same company that is in the universe."""
-        full: str = f"{base}.{suffix}" if suffix else base
-        for name in (full, *self._aliases.get(full, ())):
+        full = f"{base}.{suffix}" if suffix else base
+        names: list[str] = [full, *self._aliases.get(full, [])]
+        for name in names:
             if name in self._universe:
                 return name
         if suffix in self._exchanges:
