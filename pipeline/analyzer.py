@@ -1,0 +1,59 @@
+"""Reads a post: what it says about the market and how surely, which stocks it names, whether it is a promo."""
+
+from pydantic import Field
+
+from pipeline.lexicon import tokens
+from pipeline.models import AnalyzedMessage, Frozen, Label, Sentiment, SocialMessage
+from pipeline.sentiment import SentimentModel
+from pipeline.text import SpamSettings, clean, cut, fingerprint, is_readable, spam_template
+from pipeline.tickers import TickerReader, TickerSettings
+
+
+class AnalyzerSettings(Frozen):
+    """How much of a post is read."""
+
+    max_bytes: int = Field(default=16_384, ge=64, le=1_048_576, description="bytes of UTF-8 read of a post (16 KiB)")
+    max_tokens: int = Field(default=400, ge=1, le=100_000, description="words, numbers and marks weighed for sentiment")
+    spam: SpamSettings = SpamSettings()
+
+
+class LexiconAnalyzer:
+    """The `AnalyzerManager` that needs nothing but itself: finance lexicon, learned word weights, calibration.
+
+    `universe`: the tradable symbols. Pure of the post; safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        universe: frozenset[str],
+        settings: AnalyzerSettings | None = None,
+        tickers: TickerSettings | None = None,
+    ) -> None:
+        self._settings = settings or AnalyzerSettings()
+        self._tickers = TickerReader(universe, tickers)
+        self._model = SentimentModel()
+
+    @property
+    def model(self) -> str:
+        """Name and version of the model, as every sentiment carries it."""
+        return self._model.weights.version
+
+    def analyze(self, message: SocialMessage) -> AnalyzedMessage:
+        """The post with sentiment, symbols, fingerprint and spam verdict; never raises on any text."""
+        text = clean(cut(message.text, self._settings.max_bytes))
+        tickers = self._tickers.read(text)
+        return AnalyzedMessage(
+            message=message,
+            sentiment=self._sentiment(message.text, text),
+            tickers=tickers,
+            fingerprint=fingerprint(text),
+            spam=spam_template(text, tickers.cashtags, self._settings.spam),
+        )
+
+    def _sentiment(self, raw: str, text: str) -> Sentiment:
+        """Neutral with confidence 0 where there are no words to read: empty, binary, broken or bidi-marked text."""
+        words = tokens(text)[: self._settings.max_tokens] if is_readable(raw) else []
+        if not any(word.isalpha() for word in words):
+            return Sentiment(label=Label.NEUTRAL, score=0.0, confidence=0.0, model=self.model)
+        found = self._model.reckon(words)
+        return Sentiment(label=found.label, score=found.lean, confidence=found.confidence, model=self.model)
