@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from contextlib import suppress
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from pipeline.models import (
     BracketOrder,
+    Direction,
     ExecutionResult,
     Frozen,
     GateVerdict,
@@ -17,12 +19,14 @@ from pipeline.models import (
     Refusal,
     Reservation,
     Side,
+    Signal,
     Stage,
     TradeRecommendation,
 )
 from pipeline.ports import ALREADY_SENT, Broker, Intent, Intents, Ledger, Sessions
 
 FLATTEN_PREFIX = "flatten-"
+ENTRY, CLOSE = "entry", "close"
 
 
 class ExecutorSettings(Frozen):
@@ -71,12 +75,29 @@ class TradeExecutor:
     def execute(
         self, recommendation: TradeRecommendation, reservation: Reservation, gate: GateVerdict, as_of: datetime
     ) -> ExecutionResult:
-        """What became of the order. Never raises: a failure before the request is an error, after it `unknown`."""
+        """What became of the order. Never raises: a failure before the request is an error, after it `unknown`.
+
+        Where nothing was sent the risk is given back here.
+        """
         try:
             order = self._bracket(recommendation, reservation, gate, as_of)
-            return self._execute(order, reservation, gate, recommendation.signal.expires_at)
+            result = self._execute(order, reservation, gate, recommendation.signal.expires_at)
+            if result.refusal is not None:
+                self._ledger.release(reservation.decision_id, unused=True)
         except Exception as error:  # noqa: BLE001 - the stage's contract: a failure is a result, nothing was sent
-            return _failed("", reservation.symbol, reservation.side, error)
+            return self._give_back(reservation, error)
+        return result
+
+    def prior(self, signal: Signal) -> ExecutionResult | None:
+        """What became of an order this decision sent before, None when it sent none. Raises TransientError."""
+        side = Side.BUY if signal.direction is Direction.LONG else Side.SELL
+        for role in (ENTRY, CLOSE):
+            intent = self._intents.get(
+                client_order_id(self._environment, signal.decision_id, signal.symbol, side, role)
+            )
+            if intent is not None and intent.state != "NEW":
+                return self._look_up(intent.order)
+        return None
 
     def flatten(self, as_of: datetime, reason: str) -> list[ExecutionResult]:
         """Withdraw everything that works and close every position, one result each; works while HALTED.
@@ -107,6 +128,12 @@ class TradeExecutor:
         order = self._intents.create(order).order
         self._ledger.shrink(order.decision_id, order.quantity, order.quantity * reservation.price)
         return self._send(order, expires_at)
+
+    def _give_back(self, reservation: Reservation, error: Exception) -> ExecutionResult:
+        """The error's result, and the risk given back if the ledger answers; else the job's repetition does it."""
+        with suppress(Exception):
+            self._ledger.release(reservation.decision_id, unused=True)
+        return _failed("", reservation.symbol, reservation.side, error)
 
     def _send(self, order: BracketOrder, expires_at: datetime, *, under_halt: bool = False) -> ExecutionResult:
         """The request itself, made only by who wrote SENT."""
@@ -170,7 +197,7 @@ class TradeExecutor:
         reduce_only: bool,
     ) -> BracketOrder:
         """An entry lives until its session's close; a closing order as long as a position might be held."""
-        role = "close" if reduce_only else "entry"
+        role = CLOSE if reduce_only else ENTRY
         lives = self._settings.max_hold_sessions if reduce_only else 1
         return BracketOrder(
             client_order_id=client_order_id(self._environment, decision_id, symbol, side, role),

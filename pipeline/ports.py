@@ -356,7 +356,7 @@ class Intents(Protocol):
         """NEW -> SENT; None means SENT, and that the caller, nobody else, sends the request.
 
         Asked last, in the same step: the trading state (HALTED; REDUCING unless the order is reduce_only; neither
-        when `under_halt`, which only `flatten` says) and the age (`now` later than `expires_at`: `expired`).
+        when `under_halt`, which only `flatten` says) and the age (`now` later than `expires_at`: `max_age`).
         An intent that is not NEW is refused as `already_sent`.
         """
         ...

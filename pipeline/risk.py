@@ -17,6 +17,7 @@ from pipeline.models import (
     Reservation,
     Session,
     Side,
+    Signal,
     Stage,
     TradeRecommendation,
     TradingState,
@@ -123,6 +124,10 @@ class RiskManager:
     def release(self, decision_id: str) -> None:
         """Give back the risk of a decision of which no order came. Idempotent."""
         self._ledger.release(decision_id, unused=True)
+
+    def hold(self, signal: Signal, until: datetime) -> None:
+        """Keep the reservation's slot for a signal that waits for the open at `until`. Idempotent."""
+        self._ledger.hold(signal, until)
 
     def review(self, session: Session, at: datetime) -> tuple[Refusal, ...]:
         """What the book's results call for after fills: a lost week sets REDUCING; all that is said is returned.

@@ -197,6 +197,7 @@ class Keys:
         """Hash symbol -> last price (micro-dollars) of a position at the venue. Writer: paper broker."""
         return f"{self.prefix}:paper:marks"
 
+
 def to_ms(at: datetime) -> int:
     """An aware moment as epoch milliseconds, the score of every event-time zset."""
     return round(at.timestamp() * 1000)

@@ -91,7 +91,7 @@ def withdrawn(state: PaperOrder) -> PaperOrder:
     if state.closed:
         return state
     if state.fills:
-        return replace(state, closed=True, reason="exits_withdrawn")
+        return replace(state, closed=True)
     return replace(state, closed=True, status=OrderStatus.CANCELLED, reason="cancelled")
 
 
