@@ -17,7 +17,8 @@ def dump(value: object) -> str:
 
 def load(kind: type[T], text: str) -> T:
     """The noun a text of `dump` holds. Raises pydantic.ValidationError for any other text."""
-    value: T = _adapter(kind).validate_json(text)
+    name: Any = kind
+    value: T = _adapter(name).validate_json(text)
     return value
 
 
