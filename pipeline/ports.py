@@ -19,6 +19,7 @@ from pipeline.models import (
     ProcessResult,
     Quote,
     Refusal,
+    Reservation,
     Session,
     Side,
     Signal,
@@ -134,10 +135,10 @@ class MarketData(Protocol):
 
 
 class BarHistory(Protocol):
-    """The bars that completed while an order was working: the paper venue lives through them."""
+    """Completed bars by time: the paper venue lives through every bar once."""
 
     def bars_between(self, symbol: str, start: datetime, end: datetime) -> Bars:
-        """Every bar with `start < bar end <= end`, oldest first. Raises MarketDataError."""
+        """Bars of the analysis interval with `start < end of bar <= end`, oldest first. Raises MarketDataError."""
         ...
 
 
@@ -200,7 +201,14 @@ class Control(Protocol):
         ...
 
     def denied(self, symbol: str, authors: frozenset[str]) -> str | None:
-        """The entry of a deny-list that forbids this trade ("symbol:TSLA", "author:x"), or None."""
+        """The entry of a deny-list that forbids this trade ("symbol:TSLA", "author:x"), or None.
+
+        Raises TransientError when it cannot be asked.
+        """
+        ...
+
+    def reduce(self, by: str, reason: str, at: datetime) -> None:
+        """ACTIVE -> REDUCING in one step; any other state stays as it is. Raises TransientError."""
         ...
 
 
@@ -214,6 +222,7 @@ class BookSnapshot:
     `equity` = cash + positions at their marks. `marks`: last price per held symbol.
     `reserved`: symbol -> notional of open reservations; `held`: symbols with held orders.
     `realised_session` and `realised_week`: realised profit (negative: loss) so far, fees included.
+    `worst_session` and `worst_week`: the lowest value `realised_*` ever had there: a loss limit, once reached, stays.
     `start_equity_session` and `start_equity_week`: equity when the session / week was first seen.
     `last_losing_trade`: when the last losing trade closed, None when the last trade did not lose.
     """
@@ -226,6 +235,8 @@ class BookSnapshot:
     held: frozenset[str] = frozenset()
     realised_session: Decimal = Decimal(0)
     realised_week: Decimal = Decimal(0)
+    worst_session: Decimal = Decimal(0)
+    worst_week: Decimal = Decimal(0)
     start_equity_session: Decimal = Decimal(0)
     start_equity_week: Decimal = Decimal(0)
     last_losing_trade: datetime | None = None
@@ -235,15 +246,18 @@ class BookSnapshot:
 class ReservationRequest:
     """Amounts and ceilings, computed by the risk manager; the ledger only tests counters and reserves or refuses.
 
-    Dollars are exact; ceilings are totals that may be reached, not passed. Rates count reservations in the
-    sliding window `(as_of - window, as_of]`. `expected_position`: signed quantity the sizing assumed (0 = flat);
-    the ledger refuses when its own differs. `reduce_only` requests skip position, exposure, rate and loss rules.
+    Dollars are exact. The ceilings of positions, exposure and rates are totals that may be reached, not passed;
+    a loss ceiling refuses when it is reached. Rates count the entries of the sliding window `(as_of - window, as_of]`;
+    the one after a loss counts while the last trade that closed lost. `expected_position`: signed quantity the
+    sizing assumed (0 = flat); the ledger refuses when its own differs. `reduce_only` requests skip position,
+    exposure, rate and loss rules. `price` (dollars per share) and `sizing` are kept for the trace.
     """
 
     decision_id: str
     symbol: str
     side: Side
     quantity: int
+    price: Decimal
     notional: Decimal
     as_of: datetime
     session: date
@@ -258,6 +272,7 @@ class ReservationRequest:
     max_per_minute: int
     max_entries_per_hour_after_loss: int
     reduce_only: bool = False
+    sizing: dict[str, str] = field(default_factory=dict)
 
 
 class Ledger(Protocol):
@@ -267,23 +282,32 @@ class Ledger(Protocol):
         """The book now; opens the session and its week (start equity) when first seen."""
         ...
 
-    def reserve(self, request: ReservationRequest) -> Refusal | None:
-        """Test every counter and set the risk aside, or refuse and change nothing; None means reserved.
+    def reserve(self, request: ReservationRequest) -> Reservation | Refusal:
+        """Test every counter and set the risk aside, or refuse and change nothing.
 
-        Idempotent by decision id. Raises SymbolBusyError when another decision holds the symbol.
+        Idempotent by decision id: the reservation that is already there is answered, whatever is asked now.
+        The first refusing rule wins, in this order: position_changed, session_loss, week_loss, open_positions,
+        gross_exposure, same_side_window, symbol_rate, fleet_rate, entries_after_loss.
+        Raises SymbolBusyError when another decision holds the symbol.
         """
         ...
 
     def shrink(self, decision_id: str, quantity: int, notional: Decimal) -> None:
-        """Lower a reservation (gate factor). Raises ValueError for a growth."""
+        """Lower what a reservation counts for (gate factor); `reserve` still answers the first amounts.
+
+        Raises ValueError for a growth or an unknown decision.
+        """
         ...
 
-    def release(self, decision_id: str) -> None:
-        """Give the risk back. Idempotent."""
+    def release(self, decision_id: str, *, unused: bool = False) -> None:
+        """Give the risk back; `unused`: no order came of it, so the rates forget it too. Idempotent."""
         ...
 
     def hold(self, signal: Signal, until: datetime) -> None:
-        """Turn a reservation into a held signal for the open at `until`: it keeps its position slot. Idempotent."""
+        """Turn a reservation into a held signal for the open at `until`: it keeps its position slot.
+
+        Idempotent. The rates forget it: it is no order yet.
+        """
         ...
 
     def held(self, until: datetime) -> tuple[Signal, ...]:
@@ -305,7 +329,10 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """Our will to trade, written before the broker hears of it. `state`: NEW, SENT, UNKNOWN or DONE."""
+    """Our will to trade, written before the broker hears of it. `state`: NEW, SENT, UNKNOWN or DONE.
+
+    `booked`: how many fills of `report` are in the ledger. `entry_settled`: the entry's outcome is written.
+    """
 
     client_order_id: str
     decision_id: str
@@ -313,7 +340,11 @@ class Intent:
     state: str
     order: BracketOrder
     report: OrderReport | None = None
+    booked: int = 0
     entry_settled: bool = False
+
+
+ALREADY_SENT = "already_sent"
 
 
 class Intents(Protocol):
@@ -323,16 +354,31 @@ class Intents(Protocol):
         """Write NEW, or answer the intent that is already there."""
         ...
 
-    def mark_sent(self, client_order_id: str, now: datetime) -> Refusal | None:
-        """NEW -> SENT, checking trading state (HALTED, REDUCING unless reduce_only) and age last. None means SENT."""
+    def mark_sent(
+        self, client_order_id: str, now: datetime, expires_at: datetime, *, under_halt: bool = False
+    ) -> Refusal | None:
+        """NEW -> SENT; None means SENT, and that the caller, nobody else, sends the request.
+
+        Asked last, in the same step: the trading state (HALTED; REDUCING unless the order is reduce_only; neither
+        when `under_halt`, which only `flatten` says) and the age (`now` later than `expires_at`: `max_age`).
+        An intent that is not NEW is refused as `already_sent`.
+        """
         ...
 
     def record(self, client_order_id: str, report: OrderReport | None) -> None:
-        """Keep the broker's answer; None = no definite answer (UNKNOWN). A closed report makes it DONE."""
+        """Keep the broker's answer; None = no definite answer (UNKNOWN). An older answer never replaces a newer."""
+        ...
+
+    def booked(self, client_order_id: str, report: OrderReport) -> None:
+        """Keep a report whose fills are all in the ledger. A closed one makes the intent DONE."""
+        ...
+
+    def acknowledge(self, client_order_ids: Sequence[str]) -> None:
+        """The entries' outcomes are written. Idempotent."""
         ...
 
     def open(self) -> tuple[Intent, ...]:
-        """Intents that are SENT or UNKNOWN, or whose bracket is still working, by client order id."""
+        """Intents that were sent and are not yet both DONE and acknowledged, by client order id."""
         ...
 
     def get(self, client_order_id: str) -> Intent | None:

@@ -132,12 +132,16 @@ class Keys:
     # ---- money ----
 
     def account(self) -> str:
-        """Hash {cash_micro, ...}: our own book's cash. Writer: ledger. Reader: risk, status. No TTL."""
+        """Hash {cash_micro, last_loss_ms}: our own book's cash. Writer: ledger. Reader: risk, status. No TTL."""
         return f"{self.prefix}:account"
 
     def positions(self) -> str:
-        """Hash symbol -> JSON position with cost and mark. Writer: ledger. Reader: risk, status. No TTL."""
+        """Hash symbol -> JSON position with its cost. Writer: ledger. Reader: risk, status. No TTL."""
         return f"{self.prefix}:positions"
+
+    def marks(self) -> str:
+        """Hash symbol -> price (micro-dollars) a held position is valued at. Writer and reader: ledger. No TTL."""
+        return f"{self.prefix}:marks"
 
     def reservations(self) -> str:
         """Hash decision id -> JSON reservation. Writer and reader: ledger. Emptied when intents are definite."""
@@ -152,11 +156,11 @@ class Keys:
         return f"{self.prefix}:held-signals"
 
     def risk(self, session: str) -> str:
-        """Hash {realised_micro, start_equity_micro, ...} of a session or week. Writer: ledger. TTL 400 days."""
+        """Hash {start_equity_micro, realised_micro, worst_micro} of a session or week. Writer: ledger. TTL 400 days."""
         return f"{self.prefix}:risk:{session}"
 
     def entries(self, symbol: str = "") -> str:
-        """Zset decision id scored by as_of (ms): order rates, fleet-wide or per symbol. Writer: ledger. TTL 2 days."""
+        """Zset side:decision id scored by as_of (ms): order rates, all or per symbol. Writer: ledger. TTL 2 days."""
         return f"{self.prefix}:entries:{symbol}" if symbol else f"{self.prefix}:entries"
 
     def fills(self) -> str:
@@ -164,17 +168,17 @@ class Keys:
         return f"{self.prefix}:fills"
 
     def intent(self, client_order_id: str) -> str:
-        """Hash {state, order, report, ...}. Writer: executor, settlement. Reader: trace. TTL after DONE."""
+        """Hash {state, order, report, booked, ...}. Writer: executor, settlement. Reader: trace. TTL after DONE."""
         return f"{self.prefix}:intent:{client_order_id}"
 
     def open_intents(self) -> str:
-        """Set of client order ids that are not DONE. Writer: executor, settlement. Reader: settlement."""
+        """Set of client order ids sent, not DONE and acknowledged. Writer: executor, settlement. Reader: settlement."""
         return f"{self.prefix}:open-intents"
 
     # ---- the paper venue (another outside system that happens to live in the same Redis) ----
 
     def paper_account(self) -> str:
-        """Hash {cash_micro, ...}: the venue's account. Writer: paper broker."""
+        """Hash {cash_micro}: the venue's account. Writer: paper broker."""
         return f"{self.prefix}:paper:account"
 
     def paper_order(self, client_order_id: str) -> str:
@@ -188,6 +192,10 @@ class Keys:
     def paper_positions(self) -> str:
         """Hash symbol -> JSON position at the venue. Writer: paper broker."""
         return f"{self.prefix}:paper:positions"
+
+    def paper_marks(self) -> str:
+        """Hash symbol -> last price (micro-dollars) of a position at the venue. Writer: paper broker."""
+        return f"{self.prefix}:paper:marks"
 
 
 def to_ms(at: datetime) -> int:

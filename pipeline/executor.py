@@ -1,0 +1,262 @@
+"""Executor: turns a reservation into one bracket order at the broker, at most once. Source: STAGES 8."""
+
+import hashlib
+import re
+from contextlib import suppress
+from datetime import datetime
+from decimal import ROUND_FLOOR, Decimal
+
+from pydantic import Field
+
+from pipeline.models import (
+    BracketOrder,
+    Direction,
+    ExecutionResult,
+    Frozen,
+    GateVerdict,
+    Levels,
+    Position,
+    Refusal,
+    Reservation,
+    Side,
+    Signal,
+    Stage,
+    TradeRecommendation,
+)
+from pipeline.ports import ALREADY_SENT, Broker, Intent, Intents, Ledger, Sessions
+
+FLATTEN_PREFIX = "flatten-"
+ENTRY, CLOSE = "entry", "close"
+
+
+class ExecutorSettings(Frozen):
+    """What every bracket carries to the venue."""
+
+    max_gap: Decimal = Field(
+        Decimal("0.05"), gt=0, le=1, description="distance of the first price from the reference, as a fraction"
+    )
+    max_hold_sessions: int = Field(10, ge=1, le=250, description="sessions after which a position is closed")
+
+
+def client_order_id(environment: str, decision_id: str, symbol: str, side: Side, role: str) -> str:
+    """The order's name at the broker: a pure function of its facts, at most 40 characters of `A-Za-z0-9_-`."""
+    facts = f"{environment}\x1f{decision_id}\x1f{symbol}\x1f{side}\x1f{role}"
+    digest = hashlib.sha256(facts.encode()).hexdigest()[:24]
+    return f"{role[:5]}-{re.sub('[^A-Za-z0-9]', '', symbol)[:8]}-{digest}"
+
+
+def close_of_session(sessions: Sessions, at: datetime, count: int) -> datetime:
+    """The close of the `count`-th session counted from `at`, the one `at` belongs to being the first."""
+    close = sessions.session_of(at).close
+    for _ in range(count - 1):
+        close = sessions.session_of(close).close
+    return close
+
+
+class TradeExecutor:
+    """Sends brackets, each exactly once: NEW is written first, SENT before the request, then the answer."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        intents: Intents,
+        ledger: Ledger,
+        sessions: Sessions,
+        settings: ExecutorSettings,
+        environment: str,
+    ) -> None:
+        self._broker = broker
+        self._intents = intents
+        self._ledger = ledger
+        self._sessions = sessions
+        self._settings = settings
+        self._environment = environment
+
+    def execute(
+        self, recommendation: TradeRecommendation, reservation: Reservation, gate: GateVerdict, as_of: datetime
+    ) -> ExecutionResult:
+        """What became of the order. Never raises: a failure before the request is an error, after it `unknown`.
+
+        Where nothing was sent the risk is given back here.
+        """
+        try:
+            order = self._bracket(recommendation, reservation, gate, as_of)
+            result = self._execute(order, reservation, gate, recommendation.signal.expires_at)
+            if result.refusal is not None:
+                self._ledger.release(reservation.decision_id, unused=True)
+        except Exception as error:  # noqa: BLE001 - the stage's contract: a failure is a result, nothing was sent
+            return self._give_back(reservation, error)
+        return result
+
+    def prior(self, signal: Signal) -> ExecutionResult | None:
+        """What became of an order this decision sent before, None when it sent none. Raises TransientError."""
+        side = Side.BUY if signal.direction is Direction.LONG else Side.SELL
+        for role in (ENTRY, CLOSE):
+            intent = self._intents.get(
+                client_order_id(self._environment, signal.decision_id, signal.symbol, side, role)
+            )
+            if intent is not None and intent.state != "NEW":
+                return self._look_up(intent.order)
+        return None
+
+    def flatten(self, as_of: datetime, reason: str) -> list[ExecutionResult]:
+        """Withdraw everything that works and close every position, one result each; works while HALTED.
+
+        Repeating one act (same `as_of` and `reason`) sends nothing twice. Never raises.
+        """
+        try:
+            results = [self._withdraw(intent, as_of) for intent in self._intents.open()]
+            failed = [result for result in results if result is not None]
+            positions = self._broker.positions()
+        except Exception as error:  # noqa: BLE001 - what cannot be asked cannot be closed: the caller must know
+            return [_failed("", "*", Side.SELL, error)]
+        return failed + [self._close(positions[symbol], as_of, reason) for symbol in sorted(positions)]
+
+    # ---- one order ---------------------------------------------------------------------------------------
+
+    def _execute(
+        self, order: BracketOrder, reservation: Reservation, gate: GateVerdict, expires_at: datetime
+    ) -> ExecutionResult:
+        """Not sent before: the last refusals, the intent, the smaller reservation, the request."""
+        known = self._intents.get(order.client_order_id)
+        if known is not None and known.state != "NEW":
+            return self._look_up(known.order)
+        if not gate.open:
+            return _refused(order, gate.refusal or _no("gate", "closed", "open"))
+        if order.quantity == 0:
+            return _refused(order, _no("gate_factor", "0 shares", ">= 1 share"))
+        order = self._intents.create(order).order
+        self._ledger.shrink(order.decision_id, order.quantity, order.quantity * reservation.price)
+        return self._send(order, expires_at)
+
+    def _give_back(self, reservation: Reservation, error: Exception) -> ExecutionResult:
+        """The error's result, and the risk given back if the ledger answers; else the job's repetition does it."""
+        with suppress(Exception):
+            self._ledger.release(reservation.decision_id, unused=True)
+        return _failed("", reservation.symbol, reservation.side, error)
+
+    def _send(self, order: BracketOrder, expires_at: datetime, *, under_halt: bool = False) -> ExecutionResult:
+        """The request itself, made only by who wrote SENT."""
+        refusal = self._intents.mark_sent(order.client_order_id, order.submitted_at, expires_at, under_halt=under_halt)
+        if refusal is not None and refusal.rule == ALREADY_SENT:
+            return self._look_up(order)
+        if refusal is not None:
+            return _refused(order, refusal)
+        try:
+            report = self._broker.submit(order)
+            self._intents.record(order.client_order_id, report)
+        except Exception as error:  # noqa: BLE001 - no definite answer: settled by looking the id up
+            return self._unknown(order, error)
+        return ExecutionResult(order.client_order_id, order.symbol, order.side, order.quantity, report)
+
+    def _look_up(self, order: BracketOrder) -> ExecutionResult:
+        """What the broker knows of an order that was sent before; never sends it again."""
+        try:
+            report = self._broker.order(order.client_order_id)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._unknown(order, error)
+        return ExecutionResult(
+            order.client_order_id, order.symbol, order.side, order.quantity, report, unknown=report is None
+        )
+
+    def _unknown(self, order: BracketOrder, error: Exception) -> ExecutionResult:
+        try:
+            self._intents.record(order.client_order_id, None)
+        except Exception as second:  # noqa: BLE001 - SENT is as open a question as UNKNOWN
+            error = second
+        return ExecutionResult(
+            order.client_order_id, order.symbol, order.side, order.quantity, None, unknown=True, error=_words(error)
+        )
+
+    def _bracket(
+        self, recommendation: TradeRecommendation, reservation: Reservation, gate: GateVerdict, as_of: datetime
+    ) -> BracketOrder:
+        """The order of this decision; its quantity is the reservation's x the gate's factor, floored."""
+        quantity = reservation.quantity
+        if not reservation.reduce_only:
+            quantity = int((quantity * gate.factor).to_integral_value(ROUND_FLOOR))
+        return self._order(
+            decision_id=reservation.decision_id,
+            symbol=reservation.symbol,
+            side=reservation.side,
+            quantity=quantity,
+            levels=recommendation.levels,
+            as_of=as_of,
+            reduce_only=reservation.reduce_only,
+        )
+
+    def _order(
+        self,
+        *,
+        decision_id: str,
+        symbol: str,
+        side: Side,
+        quantity: int,
+        levels: Levels,
+        as_of: datetime,
+        reduce_only: bool,
+    ) -> BracketOrder:
+        """An entry lives until its session's close; a closing order as long as a position might be held."""
+        role = CLOSE if reduce_only else ENTRY
+        lives = self._settings.max_hold_sessions if reduce_only else 1
+        return BracketOrder(
+            client_order_id=client_order_id(self._environment, decision_id, symbol, side, role),
+            decision_id=decision_id,
+            symbol=symbol,
+            side=side,
+            quantity=quantity,
+            levels=levels,
+            submitted_at=as_of,
+            good_until=close_of_session(self._sessions, as_of, lives),
+            max_gap=self._settings.max_gap,
+            max_hold_sessions=self._settings.max_hold_sessions,
+            reduce_only=reduce_only,
+        )
+
+    # ---- flatten -----------------------------------------------------------------------------------------
+
+    def _withdraw(self, intent: Intent, as_of: datetime) -> ExecutionResult | None:
+        """Cancel what works of one bracket; its fills are booked by settlement. A failure is a result."""
+        try:
+            self._broker.cancel(intent.client_order_id, as_of)
+        except Exception as error:  # noqa: BLE001 - the others must still be flattened
+            return _failed(intent.client_order_id, intent.symbol, intent.order.side, error)
+        return None
+
+    def _close(self, position: Position, as_of: datetime, reason: str) -> ExecutionResult:
+        """One closing order, named by the act of flattening, so that repeating the act repeats nothing."""
+        act = hashlib.sha256(f"{as_of.isoformat()}\x1f{reason}\x1f{position.symbol}".encode()).hexdigest()[:24]
+        price = position.average_price
+        side = Side.SELL if position.quantity > 0 else Side.BUY
+        levels = Levels(price, Decimal(0), Decimal(0), price, price, Decimal("0.0001"))
+        try:
+            order = self._order(
+                decision_id=f"{FLATTEN_PREFIX}{act}",
+                symbol=position.symbol,
+                side=side,
+                quantity=abs(position.quantity),
+                levels=levels,
+                as_of=as_of,
+                reduce_only=True,
+            )
+            known = self._intents.create(order)
+            return self._send(known.order, order.good_until, under_halt=True)
+        except Exception as error:  # noqa: BLE001 - the others must still be flattened
+            return _failed("", position.symbol, side, error)
+
+
+def _refused(order: BracketOrder, refusal: Refusal) -> ExecutionResult:
+    return ExecutionResult(order.client_order_id, order.symbol, order.side, order.quantity, None, refusal=refusal)
+
+
+def _failed(name: str, symbol: str, side: Side, error: Exception) -> ExecutionResult:
+    """Nothing was sent."""
+    return ExecutionResult(name, symbol, side, 0, None, error=_words(error))
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _no(rule: str, observed: str, limit: str) -> Refusal:
+    return Refusal(Stage.EXECUTOR, rule, observed, limit)

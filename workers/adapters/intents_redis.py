@@ -1,0 +1,170 @@
+"""The memory of what was asked of the broker, in Redis: every change of state is one compare-and-set script."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import redis
+
+from pipeline.models import BracketOrder, OrderReport, Refusal
+from pipeline.ports import Intent
+from workers.adapters.intents_memory import sending_refusal
+from workers.adapters.keys import OUTCOME_TTL_S, Keys, to_ms
+from workers.adapters.redis_edge import asking_redis
+from workers.adapters.wire import dump, load
+
+# Write NEW unless the intent exists. A NEW intent that nobody sends is forgotten after its TTL.
+# KEYS: 1 intent
+# ARGV: 1 decision id, 2 symbol, 3 order (JSON), 4 reduce only (0/1), 5 TTL (s)
+# Returns: HGETALL of the intent. Cost: O(1).
+CREATE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], 'v', 1, 'state', 'NEW', 'decision', ARGV[1], 'symbol', ARGV[2], 'order', ARGV[3],
+    'reduce_only', ARGV[4], 'fills', 0, 'closed', 0, 'booked', 0, 'settled', 0)
+  redis.call('EXPIRE', KEYS[1], ARGV[5])
+end
+return redis.call('HGETALL', KEYS[1])
+"""
+
+# NEW -> SENT, the last step before the request: trading state and age are asked here.
+# KEYS: 1 intent, 2 open intents, 3 control
+# ARGV: 1 client order id, 2 now (ms, event time; '' = the server's clock), 3 expires at (ms), 4 under halt (0/1)
+# Returns: {} when SENT is written, else {rule, observed, limit}. Cost: O(1).
+MARK_SENT = """
+local state = redis.call('HGET', KEYS[1], 'state') or 'missing'
+if state ~= 'NEW' then return {'already_sent', state, 'NEW'} end
+local trading = redis.call('HGET', KEYS[3], 'trading_state') or 'HALTED'
+local reducing = trading == 'REDUCING' and redis.call('HGET', KEYS[1], 'reduce_only') == '1'
+if ARGV[4] ~= '1' and trading ~= 'ACTIVE' and not reducing then return {'trading_state', trading, 'ACTIVE'} end
+local now = ARGV[2]
+if now == '' then
+  local clock = redis.call('TIME')
+  now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
+end
+if tonumber(now) > tonumber(ARGV[3]) then return {'max_age', now, ARGV[3]} end
+redis.call('HSET', KEYS[1], 'state', 'SENT')
+redis.call('PERSIST', KEYS[1])
+redis.call('SADD', KEYS[2], ARGV[1])
+return {}
+"""
+
+# Keep an answer that says at least as much as the known one; with `booked` its fills are in the ledger.
+# KEYS: 1 intent, 2 open intents
+# ARGV: 1 client order id, 2 report (JSON; '' = no definite answer), 3 fills in it, 4 closed (0/1), 5 booked (0/1), 6 TTL (s)
+# Returns: 1 kept, 0 not. Cost: O(1).
+RECORD = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state or state == 'NEW' or state == 'DONE' then return 0 end
+if ARGV[2] == '' then
+  if redis.call('HEXISTS', KEYS[1], 'report') == 1 then return 0 end
+  redis.call('HSET', KEYS[1], 'state', 'UNKNOWN')
+  return 1
+end
+local known, closed = unpack(redis.call('HMGET', KEYS[1], 'fills', 'closed'))
+if tonumber(ARGV[3]) < tonumber(known) or (closed == '1' and ARGV[4] == '0') then return 0 end
+local done = ARGV[4] == '1' and ARGV[5] == '1'
+redis.call('HSET', KEYS[1], 'state', done and 'DONE' or 'SENT', 'report', ARGV[2], 'fills', ARGV[3], 'closed', ARGV[4])
+if ARGV[5] == '1' then redis.call('HSET', KEYS[1], 'booked', ARGV[3]) end
+if done and redis.call('HGET', KEYS[1], 'settled') == '1' then
+  redis.call('SREM', KEYS[2], ARGV[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[6])
+end
+return 1
+"""
+
+# The entry's outcome is written; with DONE nothing of the intent is open any more.
+# KEYS: 1 intent, 2 open intents
+# ARGV: 1 client order id, 2 TTL (s)
+# Returns: 1. Cost: O(1).
+ACKNOWLEDGE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 1 end
+redis.call('HSET', KEYS[1], 'settled', 1)
+if redis.call('HGET', KEYS[1], 'state') == 'DONE' then
+  redis.call('SREM', KEYS[2], ARGV[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+return 1
+"""
+
+
+class RedisIntents:
+    """Intents of the whole fleet. `clock`: the age is asked of the event's time or of the server's clock (live)."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, clock: Literal["event", "live"]) -> None:
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
+        self._keys = keys
+        self._clock = clock
+        self._create = client.register_script(CREATE)
+        self._mark_sent = client.register_script(MARK_SENT)
+        self._record = client.register_script(RECORD)
+        self._acknowledge = client.register_script(ACKNOWLEDGE)
+
+    def create(self, order: BracketOrder) -> Intent:
+        """Write NEW, or answer the intent that is already there."""
+        args = [order.decision_id, order.symbol, dump(order), int(order.reduce_only), OUTCOME_TTL_S]
+        with asking_redis():
+            flat = self._create(keys=[self._keys.intent(order.client_order_id)], args=args)
+        return _intent(order.client_order_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    def mark_sent(
+        self, client_order_id: str, now: datetime, expires_at: datetime, *, under_halt: bool = False
+    ) -> Refusal | None:
+        """NEW -> SENT, asking trading state and age last; None means SENT."""
+        keys = [self._keys.intent(client_order_id), self._keys.open_intents(), self._keys.control()]
+        asked = to_ms(now) if self._clock == "event" else ""
+        with asking_redis():
+            words = self._mark_sent(keys=keys, args=[client_order_id, asked, to_ms(expires_at), int(under_halt)])
+        return sending_refusal(*words) if words else None
+
+    def record(self, client_order_id: str, report: OrderReport | None) -> None:
+        """Keep the broker's answer; None = UNKNOWN. An older answer never replaces a newer."""
+        self._keep(client_order_id, report, booked=False)
+
+    def booked(self, client_order_id: str, report: OrderReport) -> None:
+        """Keep a report whose fills are all in the ledger; a closed one makes the intent DONE."""
+        self._keep(client_order_id, report, booked=True)
+
+    def acknowledge(self, client_order_ids: Sequence[str]) -> None:
+        """The entries' outcomes are written. Idempotent."""
+        for name in client_order_ids:
+            with asking_redis():
+                self._acknowledge(keys=[self._keys.intent(name), self._keys.open_intents()], args=[name, OUTCOME_TTL_S])
+
+    def open(self) -> tuple[Intent, ...]:
+        """Intents that were sent and are not yet both DONE and acknowledged, by client order id."""
+        with asking_redis():
+            names = sorted(self._redis.smembers(self._keys.open_intents()))
+            if not names:
+                return ()
+            pipe = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(self._keys.intent(name))
+            rows = pipe.execute()
+        return tuple(_intent(name, row) for name, row in zip(names, rows, strict=True) if row)
+
+    def get(self, client_order_id: str) -> Intent | None:
+        """One intent."""
+        with asking_redis():
+            row = self._redis.hgetall(self._keys.intent(client_order_id))
+        return _intent(client_order_id, row) if row else None
+
+    def _keep(self, client_order_id: str, report: OrderReport | None, *, booked: bool) -> None:
+        words: list[str | int] = ["", 0, 0] if report is None else [dump(report), len(report.fills), int(report.closed)]
+        keys = [self._keys.intent(client_order_id), self._keys.open_intents()]
+        with asking_redis():
+            self._record(keys=keys, args=[client_order_id, *words, int(booked), OUTCOME_TTL_S])
+
+
+def _intent(client_order_id: str, row: dict[str, str]) -> Intent:
+    """The hash as an intent."""
+    report = row.get("report")
+    return Intent(
+        client_order_id=client_order_id,
+        decision_id=row["decision"],
+        symbol=row["symbol"],
+        state=row["state"],
+        order=load(BracketOrder, row["order"]),
+        report=load(OrderReport, report) if report else None,
+        booked=int(row["booked"]),
+        entry_settled=row["settled"] == "1",
+    )

@@ -1,0 +1,228 @@
+"""Our own book in memory: the ledger's twin for one process, every method one atomic step."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from threading import RLock
+
+from pipeline.book import Booking, book_fill, in_dollars, in_micros
+from pipeline.errors import SymbolBusyError
+from pipeline.models import Direction, Fill, Refusal, Reservation, Session, Side, Signal
+from pipeline.ports import BookSnapshot, ReservationRequest
+from workers.adapters.ledger_rows import (
+    FillRow,
+    PositionRow,
+    ReservedRow,
+    checked_smaller,
+    ledger_refusal,
+    position_row,
+    reserved_row,
+)
+
+MINUTE = timedelta(seconds=60)
+HOUR = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class Results:
+    """Realised dollars of one session or week."""
+
+    start_equity: Decimal
+    realised: Decimal = Decimal(0)
+    worst: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One order that counts for the rates."""
+
+    decision_id: str
+    symbol: str
+    side: Side
+    at: datetime
+
+
+class MemoryLedger:
+    """The book of one process. `starting_cash` in dollars."""
+
+    def __init__(self, starting_cash: Decimal) -> None:
+        self._lock = RLock()
+        self._cash = starting_cash
+        self._positions: dict[str, PositionRow] = {}
+        self._marks: dict[str, Decimal] = {}
+        self._reserved: dict[str, ReservedRow] = {}
+        self._held: dict[str, tuple[datetime, Signal]] = {}
+        self._results: dict[str, Results] = {}
+        self._entries: dict[tuple[Side, str], Entry] = {}
+        self._fills: dict[str, FillRow] = {}
+        self._last_loss: datetime | None = None
+
+    def snapshot(self, session: Session) -> BookSnapshot:
+        """The book now; opens the session and its week when first seen."""
+        with self._lock:
+            day, week = self._open(session)
+            return BookSnapshot(
+                equity=self._equity(),
+                cash=self._cash,
+                positions={symbol: row.position for symbol, row in self._positions.items()},
+                marks=dict(self._marks),
+                reserved={row.symbol: in_dollars(row.counted_micro) for row in self._reserved.values()},
+                held=frozenset(signal.symbol for _, signal in self._held.values()),
+                realised_session=day.realised,
+                realised_week=week.realised,
+                worst_session=day.worst,
+                worst_week=week.worst,
+                start_equity_session=day.start_equity,
+                start_equity_week=week.start_equity,
+                last_losing_trade=self._last_loss,
+            )
+
+    def reserve(self, request: ReservationRequest) -> Reservation | Refusal:
+        """Test every counter and set the risk aside, or refuse and change nothing."""
+        with self._lock:
+            if (mine := self._reserved.get(request.decision_id)) is not None:
+                return mine.reservation
+            for other in self._reserved.values():
+                if other.symbol == request.symbol:
+                    raise SymbolBusyError(f"{request.symbol} is held by decision {other.decision_id}")
+            if (refusal := self._refusal(request)) is not None:
+                return refusal
+            row = self._reserved[request.decision_id] = reserved_row(request)
+            if not request.reduce_only:
+                entry = Entry(request.decision_id, request.symbol, request.side, request.as_of)
+                self._entries[request.side, request.decision_id] = entry
+            return row.reservation
+
+    def shrink(self, decision_id: str, quantity: int, notional: Decimal) -> None:
+        """Lower what a reservation counts for. Raises ValueError for a growth."""
+        with self._lock:
+            micro = in_micros(notional)
+            row = checked_smaller(self._reserved.get(decision_id), decision_id, quantity, micro)
+            self._reserved[decision_id] = replace(row, counted_micro=micro, counted_quantity=quantity)
+
+    def release(self, decision_id: str, *, unused: bool = False) -> None:
+        """Give the risk back; unused risk leaves the rates too. Idempotent."""
+        with self._lock:
+            row = self._reserved.pop(decision_id, None)
+            if row is not None and unused:
+                self._entries.pop((row.side, decision_id), None)
+
+    def hold(self, signal: Signal, until: datetime) -> None:
+        """Turn a reservation into a held signal; the rates forget it."""
+        side = Side.BUY if signal.direction is Direction.LONG else Side.SELL
+        with self._lock:
+            self._reserved.pop(signal.decision_id, None)
+            self._entries.pop((side, signal.decision_id), None)
+            self._held[signal.decision_id] = (until, signal)
+
+    def held(self, until: datetime) -> tuple[Signal, ...]:
+        """Held signals due by then, by (due, symbol, decision id)."""
+        with self._lock:
+            due = [(at, s.symbol, s.decision_id, s) for at, s in self._held.values() if at <= until]
+            return tuple(signal for *_, signal in sorted(due, key=lambda row: row[:3]))
+
+    def unhold(self, decision_id: str) -> None:
+        """Forget a held signal. Idempotent."""
+        with self._lock:
+            self._held.pop(decision_id, None)
+
+    def apply(self, decision_id: str, fill: Fill, session: Session) -> bool:
+        """Book one fill. False when it was booked before."""
+        with self._lock:
+            if fill.fill_id in self._fills:
+                return False
+            results = self._open(session)
+            row = self._positions.get(fill.symbol)
+            booking = book_fill(row.position if row else None, row.running if row else Decimal(0), fill)
+            self._fills[fill.fill_id] = FillRow(decision_id, fill, booking.realised)
+            self._cash += booking.cash
+            self._move(fill, booking)
+            for result in results:
+                result.realised += booking.realised
+                result.worst = min(result.worst, result.realised)
+            return True
+
+    def mark(self, prices: dict[str, Decimal]) -> None:
+        """Value held symbols at these prices."""
+        with self._lock:
+            held = {symbol: price for symbol, price in prices.items() if symbol in self._positions}
+            self._marks |= {symbol: in_dollars(in_micros(price)) for symbol, price in held.items()}
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    def _move(self, fill: Fill, booking: Booking) -> None:
+        """Position, mark and memory of the last trade after a fill."""
+        if booking.position is None:
+            self._positions.pop(fill.symbol, None)
+            self._marks.pop(fill.symbol, None)
+        else:
+            self._positions[fill.symbol] = position_row(booking.position, booking.running)
+            self._marks[fill.symbol] = in_dollars(in_micros(fill.price))
+        if booking.trade is not None:
+            self._last_loss = fill.at if booking.trade < 0 else None
+
+    def _equity(self) -> Decimal:
+        return self._cash + sum((r.quantity * self._marks[s] for s, r in self._positions.items()), Decimal(0))
+
+    def _open(self, session: Session) -> tuple[Results, Results]:
+        """The results of the session and of its week."""
+        year, week = session.week
+        names = (session.day.isoformat(), f"{year}-W{week:02}")
+        day, week_results = (self._results.setdefault(name, Results(self._equity())) for name in names)
+        return day, week_results
+
+    def _refusal(self, request: ReservationRequest) -> Refusal | None:
+        """The first rule that refuses; the order is the port's."""
+        row = self._positions.get(request.symbol)
+        quantity = row.quantity if row else 0
+        if quantity != request.expected_position:
+            return ledger_refusal("position_changed", quantity, request.expected_position)
+        if request.reduce_only:
+            return None
+        for rule, observed, limit, inclusive in self._counters(request):
+            if observed > limit or (inclusive and observed == limit):
+                return ledger_refusal(rule, observed, limit)
+        return None
+
+    def _counters(self, request: ReservationRequest) -> tuple[tuple[str, int, int, bool], ...]:
+        """(rule, observed, limit, whether reaching the limit refuses) in the port's order; money in micro-dollars."""
+        year, week = request.week
+        day, of_week = (self._worst(name) for name in (request.session.isoformat(), f"{year}-W{week:02}"))
+        own_side = timedelta(seconds=request.same_side_window_s)
+        return (
+            ("session_loss", day, in_micros(request.max_session_loss), True),
+            ("week_loss", of_week, in_micros(request.max_week_loss), True),
+            ("open_positions", self._symbols(request), request.max_open_positions, False),
+            ("gross_exposure", self._gross(request), in_micros(request.max_gross_exposure), False),
+            ("same_side_window", self._count(request, own_side, symbol=True, side=True), 1, False),
+            ("symbol_rate", self._count(request, MINUTE, symbol=True), request.max_per_symbol_per_minute, False),
+            ("fleet_rate", self._count(request, MINUTE), request.max_per_minute, False),
+            ("entries_after_loss", self._after_loss(request), request.max_entries_per_hour_after_loss, False),
+        )
+
+    def _worst(self, name: str) -> int:
+        results = self._results.get(name)
+        return -in_micros(results.worst) if results else 0
+
+    def _symbols(self, request: ReservationRequest) -> int:
+        names = {request.symbol, *self._positions, *(row.symbol for row in self._reserved.values())}
+        return len(names | {signal.symbol for _, signal in self._held.values()})
+
+    def _gross(self, request: ReservationRequest) -> int:
+        held = sum(abs(row.quantity) * in_micros(self._marks[s]) for s, row in self._positions.items())
+        return held + sum(row.counted_micro for row in self._reserved.values()) + in_micros(request.notional)
+
+    def _after_loss(self, request: ReservationRequest) -> int:
+        return self._count(request, HOUR) if self._last_loss is not None else 0
+
+    def _count(
+        self, request: ReservationRequest, window: timedelta, *, symbol: bool = False, side: bool = False
+    ) -> int:
+        """Entries in (as_of - window, as_of], this one included."""
+        return 1 + sum(
+            request.as_of - window < entry.at <= request.as_of
+            and entry.decision_id != request.decision_id
+            and (not symbol or entry.symbol == request.symbol)
+            and (not side or entry.side == request.side)
+            for entry in self._entries.values()
+        )

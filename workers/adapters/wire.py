@@ -1,0 +1,27 @@
+"""Nouns as JSON text for Redis: a schema version first, decimals as strings, times in ISO, sets sorted."""
+
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from workers.adapters.codec import VERSION, dumps
+
+T = TypeVar("T")
+
+
+def dump(value: object) -> str:
+    """A dataclass as one JSON object that starts with `"v":1`. The same value always gives the same text."""
+    return f'{{"v":{VERSION},{dumps(value)[1:]}'
+
+
+def load(kind: type[T], text: str) -> T:
+    """The noun a text of `dump` holds. Raises pydantic.ValidationError for any other text."""
+    name: Any = kind
+    value: T = _adapter(name).validate_json(text)
+    return value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
