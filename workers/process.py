@@ -109,11 +109,16 @@ def _turn_until(step: Callable[[], int], heartbeat: Callable[[int], None], inter
 
 def _patiently(stop: Stop) -> Retrying:
     """Repeats of a turn that failed for a passing reason, until the wish to end."""
+
+    def pause(seconds: float) -> None:
+        """A pause that the wish to end cuts short."""
+        stop.wait(seconds)
+
     return Retrying(
         retry=retry_if_exception(is_transient),
         wait=wait_exponential_jitter(initial=BACKOFF_FIRST_S, max=BACKOFF_LONGEST_S, jitter=BACKOFF_FIRST_S),
         stop=stop_when_event_set(stop),  # type: ignore[arg-type] # anything with is_set() will do
-        sleep=lambda pause: stop.wait(pause) and None,
+        sleep=pause,
         before_sleep=_say_delayed,
         reraise=True,
     )

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -20,6 +21,7 @@ from workers.adapters.lifeline import Watchdog, die_with_parent, watchdog_for
 HOST: Final = "127.0.0.1"
 START_PATIENCE_S: Final = 15.0
 STOP_PATIENCE_S: Final = 15.0
+ORPHAN_PATIENCE_S: Final = 10.0
 POLL_S: Final = 0.02
 PORT_ATTEMPTS: Final = 5
 LOG_TAIL_BYTES: Final = 2_000
@@ -131,8 +133,9 @@ class EmbeddedServer:
         """Wait for the process, then insist."""
         if self._process is None:
             return
-        for insist in (lambda: None, self._process.terminate, self._process.kill):
-            insist()
+        for insistence in (None, signal.SIGTERM, signal.SIGKILL):
+            if insistence is not None:
+                self._process.send_signal(insistence)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_PATIENCE_S)
                 break
@@ -157,20 +160,44 @@ def find(data_dir: Path) -> str | None:
 
 
 def _lock(folder: Path) -> int:
-    """The exclusive lock's descriptor. Raises DataDirInUseError naming the holder."""
+    """The exclusive lock's descriptor. Raises DataDirInUseError naming the holder.
+
+    A holder that is gone leaves a server that is about to follow it: that is waited for.
+    """
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as held:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise DataDirInUseError(
-            f"data_dir = {folder} is served by process {holder}: use that fleet, stop it (kill {holder}), "
-            "or choose another folder with FLEET_DATA_DIR"
-        ) from held
+    deadline = time.monotonic() + ORPHAN_PATIENCE_S
+    while not _try_lock(descriptor):
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        if _is_alive(holder) or time.monotonic() > deadline:
+            os.close(descriptor)
+            raise DataDirInUseError(
+                f"data_dir = {folder} is served by process {holder or 'unknown'}: use that fleet, stop it "
+                f"(kill {holder or 'PID'}), or choose another folder with FLEET_DATA_DIR"
+            )
+        time.sleep(POLL_S)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_alive(holder: str) -> bool:
+    """Whether the process of this id runs; an id that is none counts as alive."""
+    try:
+        os.kill(int(holder), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        return True
+    return True
 
 
 def _spawn(folder: Path, port: int, lock: int) -> "subprocess.Popen[bytes]":
