@@ -1,0 +1,146 @@
+"""Settings of the shell around the pipeline: Redis, market files, sources, workers, schedule and log."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from pipeline.models import Frozen
+
+SOURCE_NAME = r"^[a-z0-9_]{1,32}$"
+HEARTBEAT_S = 10  # a process that turns at least this often is never taken for dead (heartbeats live 30 s)
+
+SourceName = Annotated[str, Field(pattern=SOURCE_NAME)]
+
+
+class RedisSettings(Frozen):
+    """The one server all processes share. Without a url the embedded server of `data_dir` is used."""
+
+    url: SecretStr | None = Field(
+        default=None, description="redis://, rediss:// or unix:// address; FLEET_REDIS_URL; none = the embedded server"
+    )
+    key_prefix: str = Field(
+        default="fleet", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="first word of every key of ours"
+    )
+    socket_timeout_s: float = Field(default=5, ge=0.5, le=60, description="seconds a reply may take")
+    connect_timeout_s: float = Field(default=3, ge=0.1, le=60, description="seconds a connection may take")
+    block_s: float = Field(
+        default=1, ge=0.05, le=30, description="seconds a blocking read waits, below socket_timeout_s"
+    )
+    health_check_interval_s: int = Field(default=15, ge=0, le=600, description="seconds idle before a PING comes first")
+    retry_attempts: int = Field(default=3, ge=0, le=20, description="repeats of a command before the process backs off")
+    worker_retry_attempts: int = Field(
+        default=40, ge=0, le=500, description="repeats inside an RQ worker, which has no back-off of its own"
+    )
+    retry_base_s: float = Field(
+        default=0.1, ge=0.001, le=5, description="seconds before the first repeat, doubled each"
+    )
+    retry_cap_s: float = Field(default=2, ge=0.01, le=60, description="seconds, the longest wait between repeats")
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_an_address(cls, url: SecretStr | None) -> SecretStr | None:
+        """Refuse what redis-py would misread. The address is never repeated: it may hold a password."""
+        if url is None:
+            return None
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in {"redis", "rediss", "unix"} or not (parts.hostname or parts.path):
+            raise ValueError("must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
+        if "decode_responses" in parts.query:
+            raise ValueError("must not set decode_responses: RQ needs bytes and the fleet needs text")
+        return url
+
+    @model_validator(mode="after")
+    def _waits_fit(self) -> Self:
+        """A blocking read that outlasts the socket's patience looks like a dead server."""
+        if self.block_s >= self.socket_timeout_s:
+            raise ValueError(f"block_s = {self.block_s} must be below socket_timeout_s = {self.socket_timeout_s}")
+        if self.retry_base_s > self.retry_cap_s:
+            raise ValueError(f"retry_base_s = {self.retry_base_s} must not pass retry_cap_s = {self.retry_cap_s}")
+        return self
+
+
+class MarketSettings(Frozen):
+    """Where prices, volatility and the exchange's days come from."""
+
+    bars_dir: Path | None = Field(default=None, description="folder of SYM.csv, the bars decisions are made on")
+    daily_bars_dir: Path | None = Field(default=None, description="folder of daily SYM.csv; none = bars_dir")
+    vix_csv: Path | None = Field(default=None, description="daily VIX file; none switches the VIX check off")
+    index_symbol: str | None = Field(
+        default=None, pattern=r"^[A-Z]{1,5}(\.[A-Z])?$", description="the market's own symbol; none = no index checks"
+    )
+    calendar: Literal["XNYS"] = Field(default="XNYS", description="exchange whose sessions count")
+    calendar_start: date = Field(
+        default=date(1990, 1, 1), ge=date(1970, 1, 1), le=date(2035, 12, 31), description="first day the calendar knows"
+    )
+    calendar_end: date = Field(
+        default=date(2035, 12, 31), ge=date(1970, 1, 2), le=date(2100, 1, 1), description="last day the calendar knows"
+    )
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Self:
+        """A calendar needs at least one day."""
+        if self.calendar_start >= self.calendar_end:
+            raise ValueError(
+                f"calendar_start = {self.calendar_start} must be before calendar_end = {self.calendar_end}"
+            )
+        return self
+
+
+class SourceSettings(Frozen):
+    """Where posts come from."""
+
+    kind: Literal["jsonl", "stdin"] = Field(default="jsonl", description="a file of JSON lines, or standard input")
+    path: Path | None = Field(default=None, description="the file, .jsonl or .jsonl.gz; needed for kind jsonl")
+    tail: bool = Field(default=True, description="wait for more at the end of the file, across rotation")
+    channel: str = Field(
+        default="posts",
+        pattern=r"^[a-z0-9_-]{1,32}$",
+        description="name of the feed; its high-water mark is kept by it",
+    )
+    known: tuple[SourceName, ...] = Field(
+        default=(), description="source names a post may carry; empty = any well-formed name"
+    )
+
+    @model_validator(mode="after")
+    def _a_packed_file_does_not_grow(self) -> Self:
+        """A gzip file cannot be followed: its last block is unreadable until it is closed."""
+        if self.tail and self.kind == "jsonl" and self.path is not None and self.path.suffix == ".gz":
+            raise ValueError(f"tail = true cannot follow the packed file {self.path}; set tail = false")
+        return self
+
+
+class WorkersSettings(Frozen):
+    """RQ workers and their jobs."""
+
+    worker_class: Literal["rq.Worker", "rq.SimpleWorker"] = Field(
+        default="rq.Worker", description="rq.Worker forks for each job; rq.SimpleWorker runs jobs in its own process"
+    )
+    immediate: int = Field(default=2, ge=1, le=256, description="worker processes on the queue of urgent legs")
+    consensus: int = Field(default=1, ge=1, le=256, description="worker processes on the queue of claims")
+    maintenance: int = Field(default=1, ge=1, le=16, description="worker processes on the queue of housekeeping")
+    job_timeout_s: int = Field(default=30, ge=1, le=3600, description="seconds until a job counts as stuck")
+    result_ttl_s: int = Field(default=3600, ge=1, le=604_800, description="seconds a finished job stays to be seen")
+    failure_ttl_s: int = Field(default=86_400, ge=60, le=2_592_000, description="seconds a failed job stays to be seen")
+    retry_max: int = Field(default=3, ge=1, le=10, description="repeats of a killed or failed job, without a pause")
+    claims_per_job: int = Field(default=16, ge=1, le=1000, description="symbols decided by one consensus job")
+
+
+class ScheduleSettings(Frozen):
+    """How often housekeeping is asked for. Every tick is one uniquely named job, so schedulers may be many."""
+
+    settle_interval_s: int = Field(default=5, ge=1, le=3600, description="seconds between looks at orders and exits")
+    janitor_interval_s: int = Field(default=15, ge=1, le=3600, description="seconds between looks for lost work")
+
+
+class LogSettings(Frozen):
+    """What processes say on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least urgent line shown"
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto = console on a terminal, else one JSON object a line"
+    )

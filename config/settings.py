@@ -1,0 +1,168 @@
+"""Every number of the fleet in one frozen object: environment > secrets > extra file > profile > settings.yaml."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from config.explain import explain, leaf_text, refuse_booleans
+from config.layers import Layer, merge, parameters, secret_variables, variables_layer, yaml_layer
+from config.sections import (
+    LogSettings,
+    MarketSettings,
+    RedisSettings,
+    ScheduleSettings,
+    SourceSettings,
+    WorkersSettings,
+)
+from pipeline.consensus import ConsensusSettings
+from pipeline.errors import SettingsError
+from pipeline.models import Frozen
+from pipeline.router import RouterSettings
+
+FOLDER: Final = Path(__file__).resolve().parent
+PROFILES: Final = ("paper", "replay", "live", "demo")
+DEFAULT_PROFILE: Final = "paper"
+
+
+class Settings(BaseSettings):
+    """The whole fleet's settings. `Settings()` alone is the class defaults; `load_settings` reads the world."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, hide_input_in_errors=True
+    )
+
+    profile: Literal["paper", "replay", "live", "demo"] = Field(
+        default="paper", description="the chosen profile; given by --profile or FLEET_PROFILE, never by a file"
+    )
+    environment: str = Field(
+        default="paper", pattern=r"^[a-z0-9-]{1,16}$", description="name of this fleet; part of every client order id"
+    )
+    live_confirmed: bool = Field(default=False, description="the second switch without which nothing trades real money")
+    clock: Literal["live", "event"] = Field(
+        default="live", description="live = now is the wall clock; event = now is the message's own time"
+    )
+    data_dir: Path = Field(default=Path(".fleet"), description="folder of the embedded server and of what runs leave")
+
+    redis: RedisSettings = RedisSettings()
+    market: MarketSettings = MarketSettings()
+    source: SourceSettings = SourceSettings()
+    workers: WorkersSettings = WorkersSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    log: LogSettings = LogSettings()
+
+    router: RouterSettings = RouterSettings()
+    consensus: ConsensusSettings = ConsensusSettings()
+
+    _layers: tuple[Layer, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library names it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library names it
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library names it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library names it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` hands in: it has read and merged every place itself, to name it in errors."""
+        return (init_settings,)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether real money may move."""
+        return self.profile == "live" or self.environment == "live"
+
+    @model_validator(mode="after")
+    def _live_needs_two_switches(self) -> Self:
+        """Real money wants a second, explicit yes, a closed gate on error and the wall clock."""
+        if not self.is_live:
+            return self
+        if not self.live_confirmed:
+            raise ValueError("live_confirmed is false; set FLEET_LIVE_CONFIRMED=yes to trade real money")
+        if self.clock != "live":
+            raise ValueError(f"clock is {self.clock}; live accepts only live")
+        return self
+
+    @classmethod
+    def from_layers(cls, layers: tuple[Layer, ...]) -> Self:
+        """The settings of these layers, lowest first. Raises SettingsError naming place, path, value and range."""
+        values: dict[str, Any] = {}
+        for layer in layers:
+            values = merge(values, layer.values)
+        refuse_booleans(cls, layers, values)
+        try:
+            settings = cls(**values)
+        except ValidationError as wrong:
+            raise SettingsError(explain(cls, layers, wrong, values)) from None
+        settings._layers = layers
+        return settings
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Where the values came from, the lowest first."""
+        return self._layers
+
+
+class Row(Frozen):
+    """One line of `fleet check`: a parameter, its value as text (secrets masked) and the place it came from."""
+
+    path: str
+    value: str
+    origin: str
+
+
+def load_settings(
+    profile: str | None = None, extra_file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """The effective settings: environment > secrets > extra file > profile > settings.yaml.
+
+    `profile` wins over FLEET_PROFILE; without both it is `paper`. `environ` is the process's own when not given.
+    Raises SettingsError with file or variable, parameter path, value received and valid range.
+    """
+    variables = os.environ if environ is None else environ
+    chosen, where = _profile(profile, variables)
+    layers = [
+        _without_profile(yaml_layer(FOLDER / "settings.yaml")),
+        _without_profile(yaml_layer(FOLDER / "profiles" / f"{chosen}.yaml")),
+        Layer(where, {"profile": chosen}, {}),
+    ]
+    if extra_file is not None:
+        layers.append(_without_profile(yaml_layer(extra_file)))
+    if folder := variables.get("FLEET_SECRETS_DIR"):
+        layers.append(variables_layer(folder, Settings, secret_variables(Path(folder))))
+    layers.append(variables_layer("environment", Settings, variables))
+    return Settings.from_layers(tuple(layers))
+
+
+def _profile(asked: str | None, variables: Mapping[str, str]) -> tuple[str, str]:
+    """The profile's name, checked, and who chose it."""
+    named = variables.get("FLEET_PROFILE")
+    chosen = asked or named or DEFAULT_PROFILE
+    where = "--profile" if asked else "FLEET_PROFILE" if named else "default"
+    if chosen not in PROFILES:
+        raise SettingsError(f"{where}: {chosen!r} is no profile; valid: {', '.join(PROFILES)}")
+    return chosen, where
+
+
+def _without_profile(layer: Layer) -> Layer:
+    """The layer, refused when it names a profile: a file cannot choose the files that are read."""
+    if "profile" in layer.values:
+        raise SettingsError(f"{layer.place(('profile',))}: profile is chosen by --profile or FLEET_PROFILE only")
+    return layer
+
+
+def effective(settings: Settings) -> tuple[Row, ...]:
+    """Every parameter with its value and where it came from, in the order of the classes."""
+    return tuple(
+        Row(path=".".join(path), value=leaf_text(settings, path), origin=_origin(settings.layers, path))
+        for path, _ in parameters(Settings)
+    )
+
+
+def _origin(layers: tuple[Layer, ...], path: tuple[str, ...]) -> str:
+    """The highest place that names the parameter."""
+    return next((layer.place(path) for layer in reversed(layers) if layer.holds(path)), "default")

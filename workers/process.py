@@ -1,0 +1,131 @@
+"""The loop every process of the fleet turns in: it alone knows signals, pauses, heartbeats and back-off."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import redis
+import structlog
+from redis.exceptions import AuthenticationError, AuthorizationError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_when_event_set, wait_exponential_jitter
+
+from pipeline.errors import TransientError
+from workers.adapters.keys import HEARTBEAT_TTL_S, Keys
+from workers.stop import Stop
+
+MAX_INTERVAL_S: Final = HEARTBEAT_TTL_S / 3
+BEAT_EVERY_S: Final = 1.0
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_LONGEST_S: Final = 15.0
+PERMANENT: Final = (AuthenticationError, AuthorizationError)
+
+log = structlog.get_logger()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same turn may work later. A refused login is a ConnectionError to redis-py, but it stays refused."""
+    outage = isinstance(error, TransientError | redis.ConnectionError | redis.TimeoutError)
+    return outage and not isinstance(error, PERMANENT)
+
+
+class Heartbeat:
+    """A process's sign of life in Redis, written at most once a second, forgotten after 30 s."""
+
+    def __init__(
+        self, client: redis.Redis, keys: Keys, name: str, role: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._key = keys.heartbeat(name)
+        self._card = {"v": 1, "role": role, "host": socket.gethostname(), "pid": os.getpid()}
+        self._monotonic = monotonic
+        self._next = float("-inf")
+
+    def __call__(self, done: int) -> None:
+        """Say that the process lives and has done so much since its start."""
+        now = self._monotonic()
+        if now < self._next:
+            return
+        card = self._card | {"at": _server_time(self._client).isoformat(), "done": done}
+        self._client.set(self._key, json.dumps(card), ex=HEARTBEAT_TTL_S)
+        self._next = now + BEAT_EVERY_S
+
+
+def _server_time(client: redis.Redis) -> datetime:
+    """Redis's clock, the one clock all hosts share."""
+    seconds, micros = client.time()
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
+
+
+def process_name(role: str) -> str:
+    """A name no other process has at this time: role, host and process id."""
+    return f"{role}-{socket.gethostname()}-{os.getpid()}"
+
+
+def run_process(
+    name: str, step: Callable[[], int], *, heartbeat: Callable[[int], None], interval: float, stop: Stop
+) -> int:
+    """Turn `step` until `stop`; the exit code: 0 stopped, 1 failed (the supervisor restarts it).
+
+    `step` does one turn and returns the units of work done. A turn that found work is followed at once; an idle
+    one by what is left of `interval` seconds (0..10) since the turn began. TransientError and lost connections
+    repeat the turn after a growing, jittered pause; anything else ends the process.
+    """
+    if not 0 <= interval <= MAX_INTERVAL_S:
+        raise ValueError(f"interval = {interval}; valid: 0..{MAX_INTERVAL_S} s, below the heartbeat's life")
+    log.info("process.started", process=name, pid=os.getpid())
+    try:
+        done = _turn_until(step, heartbeat, interval, stop)
+    except Exception as error:
+        if stop.is_set() and is_transient(error):
+            return 0
+        log.critical("process.failed", process=name, error=type(error).__name__, exc_info=True)
+        return 1
+    log.info("process.stopped", process=name, done=done)
+    return 0
+
+
+def _turn_until(step: Callable[[], int], heartbeat: Callable[[int], None], interval: float, stop: Stop) -> int:
+    """Turns until the wish to end; the units of work done."""
+    done = 0
+
+    def turn() -> int:
+        """One turn and its sign of life."""
+        worked = step()
+        heartbeat(done + worked)
+        return worked
+
+    while not stop.is_set():
+        began = time.monotonic()
+        worked = _patiently(stop)(turn)
+        done += worked
+        if not worked:
+            stop.wait(began + interval - time.monotonic())
+    return done
+
+
+def _patiently(stop: Stop) -> Retrying:
+    """Repeats of a turn that failed for a passing reason, until the wish to end."""
+
+    def pause(seconds: float) -> None:
+        """A pause that the wish to end cuts short."""
+        stop.wait(seconds)
+
+    return Retrying(
+        retry=retry_if_exception(is_transient),
+        wait=wait_exponential_jitter(initial=BACKOFF_FIRST_S, max=BACKOFF_LONGEST_S, jitter=BACKOFF_FIRST_S),
+        stop=stop_when_event_set(stop),  # type: ignore[arg-type] # anything with is_set() will do
+        sleep=pause,
+        before_sleep=_say_delayed,
+        reraise=True,
+    )
+
+
+def _say_delayed(state: RetryCallState) -> None:
+    """One line for each pause."""
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0.0
+    log.warning("turn.delayed", error=type(error).__name__, attempt=state.attempt_number, pause_s=round(pause, 3))
