@@ -9,6 +9,7 @@ import random
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from tests.tools.demo_stories import INDEX, STORIES, Points, Story
@@ -60,7 +61,7 @@ def sessions_before(day: date, count: int) -> list[date]:
     days: list[date] = []
     while len(days) < count:
         day -= timedelta(days=1)
-        if day.weekday() < 5 and day not in HOLIDAYS:  # noqa: PLR2004 - Monday to Friday
+        if day.weekday() < 5 and day not in HOLIDAYS:  # Monday to Friday
             days.append(day)
     return days[::-1]
 
@@ -69,7 +70,7 @@ def on_line(points: Points, minute: int) -> float:
     """The story's percent at a minute, on straight lines between its waypoints, flat beyond them."""
     if minute <= points[0][0]:
         return points[0][1]
-    for (m0, p0), (m1, p1) in zip(points, points[1:], strict=False):
+    for (m0, p0), (m1, p1) in pairwise(points):
         if minute <= m1:
             return p0 + (p1 - p0) * (minute - m0) / (m1 - m0)
     return points[-1][1]
@@ -151,18 +152,17 @@ def past_sessions(story: Story, noise: Noise) -> list[list[Bar]]:
 
 
 def symbol_files(story: Story) -> dict[str, str]:
-    """A symbol's files: name within the demo's folder -> text."""
-    noise = Noise(random.Random(f"{story.symbol}/{story.seed}"), story.reversion)  # noqa: S311 - repeatable, no secret
-    days = sessions_before(SESSION, DAILY_BARS)
+    """A symbol's files: name within the demo's folder -> text. Daily bars reach to the recorded day itself."""
+    noise = Noise(random.Random(f"{story.symbol}/{story.seed}"), story.reversion)
     past = past_sessions(story, noise)
-    minutes = [
-        row for day, bars in zip(days[DAILY_BARS - len(past) :], past, strict=True) for row in minute_rows(day, bars)
-    ]
     noise.level = 0.0
-    minutes += minute_rows(SESSION, minute_bars(story, story.today, story.price, noise, today=True))
-    whole = [daily_of(bars) for bars in past]
-    daily = [*earlier_days(whole[0], story, noise), *whole][-DAILY_BARS:] if whole else []
-    rows = [f"{day},{prices(bar)}" for day, bar in zip(days, daily, strict=False)]
+    sessions = [*past, minute_bars(story, story.today, story.price, noise, today=True)]
+    days = [*sessions_before(SESSION, DAILY_BARS), SESSION]
+    dated = zip(days[-len(sessions) :], sessions, strict=True)
+    minutes = [row for day, bars in dated for row in minute_rows(day, bars)]
+    whole = [daily_of(bars) for bars in sessions]
+    daily = [*earlier_days(whole[0], story, noise), *whole][-len(days) :] if past else whole
+    rows = [f"{day},{prices(bar)}" for day, bar in zip(days[-len(daily) :], daily, strict=True)]
     if story.symbol == DAMAGED:
         minutes = damaged(minutes)
     return {
@@ -173,12 +173,12 @@ def symbol_files(story: Story) -> dict[str, str]:
 
 def damaged(rows: list[str]) -> list[str]:
     """A short file with one torn row, as a disk that ran full leaves behind."""
-    return [*rows[:DAMAGED_ROW], rows[DAMAGED_ROW][:31] + "\x1a???,,", *rows[DAMAGED_ROW + 1 : 2 * DAMAGED_ROW]]
+    return [*rows[:DAMAGED_ROW], rows[DAMAGED_ROW][:31] + "###", *rows[DAMAGED_ROW + 1 : 2 * DAMAGED_ROW]]
 
 
 def vix_file() -> str:
     """Calm volatility, about 14 to 19, for the daily bars' sessions and the recorded day."""
-    noise = Noise(random.Random("vix"), 0.9)  # noqa: S311 - repeatable, no secret
+    noise = Noise(random.Random("vix"), 0.9)
     rows = []
     close = 16.4
     for day in [*sessions_before(SESSION, DAILY_BARS), SESSION]:
