@@ -125,7 +125,10 @@ class WorkersSettings(Frozen):
     result_ttl_s: int = Field(default=3600, ge=1, le=604_800, description="seconds a finished job stays to be seen")
     failure_ttl_s: int = Field(default=86_400, ge=60, le=2_592_000, description="seconds a failed job stays to be seen")
     retry_max: int = Field(default=3, ge=1, le=10, description="repeats of a killed or failed job, without a pause")
-    claims_per_job: int = Field(default=16, ge=1, le=1000, description="symbols decided by one consensus job")
+    claims_per_job: int = Field(default=16, ge=1, le=100_000, description="symbols decided by one consensus job")
+    claim_lease_s: float = Field(
+        default=60, ge=1, le=3600, description="seconds until an undecided claim is queued again"
+    )
 
 
 class ScheduleSettings(Frozen):
@@ -133,6 +136,9 @@ class ScheduleSettings(Frozen):
 
     settle_interval_s: int = Field(default=5, ge=1, le=3600, description="seconds between looks at orders and exits")
     janitor_interval_s: int = Field(default=15, ge=1, le=3600, description="seconds between looks for lost work")
+    busy_delay_s: float = Field(
+        default=5, ge=0.1, le=60, description="seconds until a signal meets a busy symbol again"
+    )
 
 
 class LogSettings(Frozen):

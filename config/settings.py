@@ -1,5 +1,6 @@
 """Every number of the fleet in one frozen object: environment > secrets > extra file > profile > settings.yaml."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from config.explain import explain, leaf_text, refuse_booleans
 from config.layers import Layer, merge, parameters, secret_variables, variables_layer, yaml_layer
+from config.paper import PaperSettings
 from config.sections import (
     LogSettings,
     MarketSettings,
@@ -18,10 +20,18 @@ from config.sections import (
     SourceSettings,
     WorkersSettings,
 )
+from pipeline.analyzer import AnalyzerSettings
 from pipeline.consensus import ConsensusSettings
 from pipeline.errors import SettingsError
+from pipeline.executor import ExecutorSettings
+from pipeline.gate import GateSettings
 from pipeline.models import Frozen
+from pipeline.orchestrator import OrchestratorSettings
+from pipeline.risk import RiskSettings
 from pipeline.router import RouterSettings
+from pipeline.scorer import ScorerSettings
+from pipeline.tickers import TickerSettings
+from pipeline.validator import ValidatorSettings
 
 FOLDER: Final = Path(__file__).resolve().parent
 PROFILES: Final = ("paper", "replay", "live", "demo")
@@ -54,8 +64,17 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     log: LogSettings = LogSettings()
 
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
+    tickers: TickerSettings = TickerSettings()
+    analyzer: AnalyzerSettings = AnalyzerSettings()
     router: RouterSettings = RouterSettings()
     consensus: ConsensusSettings = ConsensusSettings()
+    validator: ValidatorSettings = ValidatorSettings()
+    scorer: ScorerSettings = ScorerSettings()
+    risk: RiskSettings = RiskSettings()
+    gate: GateSettings = GateSettings()
+    executor: ExecutorSettings = ExecutorSettings()
+    paper: PaperSettings = PaperSettings()
 
     _layers: tuple[Layer, ...] = PrivateAttr(default=())
 
@@ -72,6 +91,12 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that change when any value that could change a decision does."""
+        shell = {"redis", "data_dir", "log", "source", "workers", "schedule"}
+        return hashlib.sha256(self.model_dump_json(exclude=shell).encode()).hexdigest()[:12]
+
+    @property
     def is_live(self) -> bool:
         """Whether real money may move."""
         return self.profile == "live" or self.environment == "live"
@@ -85,6 +110,8 @@ class Settings(BaseSettings):
             raise ValueError("live_confirmed is false; set FLEET_LIVE_CONFIRMED=yes to trade real money")
         if self.clock != "live":
             raise ValueError(f"clock is {self.clock}; live accepts only live")
+        if not self.orchestrator.gate_fail_safe_closed:
+            raise ValueError("orchestrator.gate_fail_safe_closed is false; live accepts only true")
         return self
 
     @classmethod

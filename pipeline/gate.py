@@ -64,6 +64,12 @@ class MarketGate:
         self._market = market
         self._settings = settings
 
+    def on_error(self, error: str, *, fail_safe_closed: bool) -> GateVerdict:
+        """The verdict when the gate itself failed: closed (seed), or by setting open at full size, visibly."""
+        check = GateCheck("gate", passed=not fail_safe_closed, observed=error, limit="no error")
+        refusal = Refusal(Stage.GATE, "error", error, "no error") if fail_safe_closed else None
+        return GateVerdict(open=not fail_safe_closed, factor=FULL, checks=(check,), refusal=refusal)
+
     def check(self, signal: Signal) -> GateVerdict:
         """Open when no check failed. A check without data in this profile has `passed` None.
 

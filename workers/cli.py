@@ -1,16 +1,11 @@
 """`fleet`: one verb per process and per act of an operator. Exit codes: 0 done, 1 failed, 2 settings, 3 refused."""
 
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
-import redis
 import typer
 from rich.console import Console
-
-from pipeline.errors import FleetError, SettingsError
 
 FAILED, SETTINGS, REFUSED = 1, 2, 3
 

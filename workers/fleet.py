@@ -68,9 +68,7 @@ class Crew:
 
     def __init__(self, fleet: Runtime, children: list[ChildSpec], environ: Mapping[str, str], log_dir: Path) -> None:
         self._fleet = fleet
-        self.supervisor = Supervisor(
-            children, env=environ, grace_s=10, on_exit=self._on_exit, log_dir=log_dir
-        )
+        self.supervisor = Supervisor(children, env=environ, grace_s=10, on_exit=self._on_exit, log_dir=log_dir)
         self._log_dir = log_dir
         self._suspects: list[tuple[float, str, list[str]]] = []
         self._next_look = 0.0

@@ -24,7 +24,9 @@ def status(fleet: Runtime) -> dict[str, Any]:
         "held": int(fleet.client.zcard(fleet.keys.held())),
         "queues": {
             name: {"waiting": depth, "running": running}
-            for (name, depth), running in zip(fleet.queues.depths().items(), fleet.queues.running().values(), strict=True)
+            for (name, depth), running in zip(
+                fleet.queues.depths().items(), fleet.queues.running().values(), strict=True
+            )
         },
         "processes": processes(fleet, now),
         "workers": fleet.queues.worker_names(),

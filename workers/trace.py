@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from pipeline.models import Side
 from pipeline.executor import CLOSE, ENTRY, client_order_id
+from pipeline.models import Side
 from workers.wiring import Runtime
 
 

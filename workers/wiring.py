@@ -30,7 +30,8 @@ from workers.adapters.intents_redis import RedisIntents
 from workers.adapters.journal_redis import RedisJournal
 from workers.adapters.keys import Keys
 from workers.adapters.ledger_redis import RedisLedger
-from workers.adapters.paper_redis import RedisPaperBroker
+from workers.adapters.paper import PaperBroker
+from workers.adapters.paper_redis import RedisPaperStore
 from workers.adapters.rq_factory import JobQueues
 from workers.adapters.state_redis import RedisState
 from workers.adapters.votes_cache import CachedVotes
@@ -188,12 +189,13 @@ class Runtime:
     @cached_property
     def intents(self) -> RedisIntents:
         """What was asked of the broker."""
-        return RedisIntents(self.client, self.keys)
+        return RedisIntents(self.client, self.keys, self.settings.clock)
 
     @cached_property
-    def broker(self) -> RedisPaperBroker:
+    def broker(self) -> PaperBroker:
         """The paper venue, shared by the whole fleet."""
-        return RedisPaperBroker(self.client, self.keys, self.market, self.sessions, self.settings.paper)
+        store = RedisPaperStore(self.client, self.keys, self.settings.paper.starting_cash)
+        return PaperBroker(store, self.market, self.market, self.sessions, self.settings.paper)
 
     @cached_property
     def executor(self) -> TradeExecutor:
@@ -203,9 +205,14 @@ class Runtime:
         )
 
     @cached_property
+    def risk_manager(self) -> RiskManager:
+        """Sizes and limits."""
+        return RiskManager(self.ledger, self.sessions, self.market, self.control, self.settings.risk)
+
+    @cached_property
     def settlement(self) -> Settlement:
         """Books fills."""
-        return Settlement(self.broker, self.intents, self.ledger, self.sessions, self.market)
+        return Settlement(self.broker, self.intents, self.ledger, self.sessions, self.market, self.risk_manager)
 
     # ---- decisions ----
 
@@ -224,7 +231,7 @@ class Runtime:
             self.analyzer,
             TechnicalValidator(self.market, self.sessions, settings.validator),
             SignalScorer(self.market, self.sessions, self.votes, settings.scorer),
-            RiskManager(self.ledger, self.sessions, self.market, self.control, settings.risk),
+            self.risk_manager,
             MarketGate(self.sessions, self.conditions, self.market, settings.gate),
             self.executor,
             settings.orchestrator,
@@ -250,7 +257,7 @@ class Runtime:
             ledger=self.ledger,
             clock=self.settings.clock,
             interval_s=self.settings.orchestrator.batch_interval_seconds,
-            lookback_s=max(self.settings.consensus.lookback_s, self.settings.scorer.confluence_window_s),
+            lookback_s=max(self.settings.consensus.lookback_s, self.settings.scorer.confluence_seconds),
             busy_delay_s=self.settings.schedule.busy_delay_s,
         )
 

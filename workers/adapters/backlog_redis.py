@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import redis
 
@@ -109,7 +110,7 @@ class RedisBacklog:
     def __init__(
         self, client: redis.Redis, keys: Keys, *, duplicate_window_s: float = 86_400, lease_s: float = 60
     ) -> None:
-        self._redis = client
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._window_ms = int(duplicate_window_s * 1000)
         self._lease_ms = int(lease_s * 1000)

@@ -9,6 +9,7 @@ import redis
 
 from pipeline.errors import TransientError
 from pipeline.models import TradingState
+from pipeline.router import DenyList
 from workers.adapters.control_memory import Order, known_kind
 from workers.adapters.keys import Keys
 from workers.adapters.wire import dump, load
@@ -70,6 +71,15 @@ class RedisControl:
         with _asking():
             entries = self._redis.hgetall(self._keys.deny(known_kind(kind)))
         return {name: load(Order, text) for name, text in sorted(entries.items())}
+
+    def deny_list(self) -> DenyList:
+        """Every name that people forbade. One round trip. Raises TransientError."""
+        with _asking():
+            pipe = self._redis.pipeline(transaction=False)
+            for kind in ("symbol", "author", "source"):
+                pipe.hkeys(self._keys.deny(kind))
+            symbols, authors, sources = pipe.execute()
+        return DenyList(frozenset(symbols), frozenset(authors), frozenset(sources))
 
     def denied(self, symbol: str, authors: frozenset[str]) -> str | None:
         """The first entry that forbids this trade: the symbol, then the authors in order. One round trip."""

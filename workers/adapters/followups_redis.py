@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
 import redis
@@ -27,7 +28,7 @@ class RedisFollowUps:
     """The zset `fleet:followups`: member = the job, score = when."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._redis = client
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
 
     def add(self, queue: str, job: str, args: Sequence[object], due: datetime) -> None:
@@ -56,7 +57,7 @@ class RedisStrikes:
     """Starts of a job that did not end, counted before the work begins."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._redis = client
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
 
     def begin(self, job_id: str) -> int:

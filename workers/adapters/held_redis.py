@@ -1,5 +1,7 @@
 """When the next held signals are due."""
 
+from typing import Any
+
 import redis
 
 from workers.adapters.keys import Keys
@@ -9,7 +11,7 @@ class HeldClock:
     """Reads the zset `fleet:held` that the ledger writes."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._redis = client
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
 
     def next_open_ms(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 from redis.exceptions import ResponseError
@@ -37,7 +38,7 @@ class RedisInbox:
     """Appends and reads `fleet:analyzed`; an entry lives until it is acknowledged, then it is deleted."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._redis = client
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._accept = client.register_script(ACCEPT)
 

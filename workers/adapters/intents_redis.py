@@ -45,6 +45,7 @@ if tonumber(now) > tonumber(ARGV[3]) then return {'max_age', now, ARGV[3]} end
 redis.call('HSET', KEYS[1], 'state', 'SENT')
 redis.call('PERSIST', KEYS[1])
 redis.call('SADD', KEYS[2], ARGV[1])
+redis.call('HINCRBY', KEYS[4], 'orders', 1)
 return {}
 """
 
@@ -110,7 +111,7 @@ class RedisIntents:
         self, client_order_id: str, now: datetime, expires_at: datetime, *, under_halt: bool = False
     ) -> Refusal | None:
         """NEW -> SENT, asking trading state and age last; None means SENT."""
-        keys = [self._keys.intent(client_order_id), self._keys.open_intents(), self._keys.control()]
+        keys = [self._keys.intent(client_order_id), self._keys.open_intents(), self._keys.control(), self._keys.tally()]
         asked = to_ms(now) if self._clock == "event" else ""
         with asking_redis():
             words = self._mark_sent(keys=keys, args=[client_order_id, asked, to_ms(expires_at), int(under_halt)])

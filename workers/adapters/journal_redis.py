@@ -1,6 +1,7 @@
 """Where every leg and decision ends, in Redis: compare-and-set from an interim state, counted in the same step."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 
@@ -57,7 +58,7 @@ class RedisJournal:
     """Implements `Journal`; `settle` ends decisions whose order became definite."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._redis = client
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._script = client.register_script(RECORD)
 

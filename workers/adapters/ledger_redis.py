@@ -44,6 +44,11 @@ class RedisLedger:
         self._apply = client.register_script(lua.APPLY)
         self._mark = client.register_script(lua.MARK)
 
+    def fill_count(self) -> int:
+        """How many fills are booked."""
+        with asking_redis():
+            return int(self._redis.hlen(self._keys.fills()))
+
     def snapshot(self, session: Session) -> BookSnapshot:
         """The book now, read in one step; opens the session and its week when first seen."""
         keys = [*self._book_keys(session), self._keys.reservations(), self._keys.held_signals()]

@@ -31,7 +31,7 @@ class ForbiddenJobError(FleetError):
     """A job that is not ours was found in a queue; it is never run."""
 
 
-class GuardedJob(Job):  # type: ignore[misc]
+class GuardedJob(Job):
     """A job whose function is on the allow-list: no callbacks, dependents, repeats or odd time-outs."""
 
     def _execute(self) -> Any:
@@ -60,14 +60,14 @@ class JobQueues:
 
     def __init__(
         self,
-        connection: "redis.Redis",
+        connection: redis.Redis,
         *,
         job_timeout_s: int = 180,
         result_ttl_s: int = 500,
         failure_ttl_s: int = 604_800,
         retry_max: int = 3,
     ) -> None:
-        self._connection = connection
+        self._connection: Any = connection  # speaks bytes, which the stubs cannot say
         self._timeout_s = job_timeout_s
         self._result_ttl_s = result_ttl_s
         self._failure_ttl_s = failure_ttl_s

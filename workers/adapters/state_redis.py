@@ -1,6 +1,7 @@
 """The fleet's manual control, heartbeats and the owner of a namespace, in Redis."""
 
 from datetime import datetime
+from typing import Any
 
 import orjson
 import redis
@@ -14,7 +15,7 @@ class RedisState:
     """`fleet:state` and `fleet:environment`."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._redis = client
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
 
     def read(self) -> OrchestratorState:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import redis
 
@@ -14,7 +15,7 @@ class CachedVotes:
     """Implements `VoteHistory` over `RedisBacklog`: what was loaded is served from memory, the rest is asked."""
 
     def __init__(self, client: redis.Redis, keys: Keys, backlog: RedisBacklog) -> None:
-        self._redis = client
+        self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._backlog = backlog
         self._loaded: dict[str, tuple[datetime, datetime, tuple[Vote, ...]]] = {}
