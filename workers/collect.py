@@ -3,16 +3,23 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.errors import InvalidInputError
+from pipeline.errors import InvalidInputError, SettingsError
 from pipeline.models import AnalyzedMessage, OrchestratorState, SocialMessage
 from pipeline.ports import AnalyzerManager
+from workers.adapters.clock import HostClock
 from workers.adapters.inbox_redis import RedisInbox
 from workers.adapters.lines import Source
 from workers.adapters.marks_redis import RedisMarks
 from workers.adapters.posts import parse_post
+from workers.adapters.source_jsonl import JsonlSource
+from workers.adapters.source_stdin import StdinSource
+
+if TYPE_CHECKING:
+    from workers.wiring import Runtime
 
 log = structlog.get_logger()
 
@@ -96,3 +103,18 @@ class Collector:
             self.intake.take([post.line for post in posts], self.now())
             self.marks.write(self.channel, posts[-1].mark)
         return len(posts)
+
+
+def build_collector(fleet: "Runtime") -> Collector:
+    """The collector of the configured source, connected where its last life stopped."""
+    source = fleet.settings.source
+    if source.kind == "stdin":
+        feed: Source = StdinSource()
+    elif source.path is None:
+        raise SettingsError("source.path is not set; valid: a file of JSON lines (FLEET_SOURCE__PATH)")
+    else:
+        feed = JsonlSource(source.path, tail=source.tail)
+    marks = RedisMarks(fleet.client, fleet.keys)
+    collector = Collector(fleet.intake(), feed, marks, source.channel, fleet.state.read, HostClock().now)
+    collector.connect()
+    return collector

@@ -1,5 +1,6 @@
 """Children of one machine: which processes there are, the server they share, and a whole fleet as one command."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def everything(settings: Settings) -> list[ChildSpec]:
     collector = ChildSpec("collect", fleet_command("collect"), restart="on_failure", reads_stdin=reads_stdin)
     return [
         *([collector] if has_source else []),
-        ChildSpec("route", fleet_command("route")),
+        router(),
         ChildSpec("schedule", fleet_command("schedule")),
         *workers(settings),
     ]
@@ -66,7 +67,9 @@ def everything(settings: Settings) -> list[ChildSpec]:
 class Crew:
     """Children and what must happen when one of them dies: its jobs go back to their queue at once."""
 
-    def __init__(self, fleet: Runtime, children: list[ChildSpec], environ: Mapping[str, str], log_dir: Path) -> None:
+    def __init__(
+        self, fleet: Runtime, children: list[ChildSpec], environ: Mapping[str, str], log_dir: Path | None
+    ) -> None:
         self._fleet = fleet
         self.supervisor = Supervisor(children, env=environ, grace_s=10, on_exit=self._on_exit, log_dir=log_dir)
         self._log_dir = log_dir
@@ -83,6 +86,15 @@ class Crew:
         self._recover_taken()
         if self.supervisor.fatal is not None:
             raise FleetError(f"a child process refused to start; see {self._log_dir}")
+
+    def run(self, stop: Stop) -> int:
+        """Keep everybody alive until `stop` or until all have finished, then end them; the exit code."""
+        try:
+            while not (stop.wait(LOOK_EVERY_S) or self.supervisor.finished):
+                self.tend()
+        finally:
+            self.supervisor.shut_down()
+        return 0
 
     def wait_until_ready(self, total: int) -> None:
         """Until that many RQ workers listen. Raises FleetError after a minute."""
@@ -113,10 +125,16 @@ def run(fleet: Runtime, environ: Mapping[str, str], stop: Stop) -> int:
     settings = fleet.settings
     now = fleet.clock.now()
     fleet.initialise_if_empty("fleet run", now)
-    crew = Crew(fleet, everything(settings), environ, settings.data_dir / "logs")
-    try:
-        while not (stop.wait(LOOK_EVERY_S) or crew.supervisor.finished):
-            crew.tend()
-    finally:
-        crew.supervisor.shut_down()
-    return 0
+    return Crew(fleet, everything(settings), environ, settings.data_dir / "logs").run(stop)
+
+
+def router() -> ChildSpec:
+    """One router."""
+    return ChildSpec("route", fleet_command("route"))
+
+
+def several_workers(fleet: Runtime, queue: str, number: int) -> int:
+    """Several RQ workers of one queue on this machine until SIGTERM; the exit code."""
+    children = [ChildSpec(f"work-{queue}-{one + 1}", fleet_command("work", queue)) for one in range(number)]
+    crew = Crew(fleet, children, os.environ, None)
+    return crew.run(Stop().listen())

@@ -66,3 +66,8 @@ def _control(fleet: Runtime) -> dict[str, str]:
     why = fleet.control.why()
     state = fleet.control.trading_state().value
     return {"trading_state": state, "by": why.by if why else "", "reason": why.reason if why else "nobody set it"}
+
+
+def _queues(fleet: Runtime) -> list[tuple[str, int, int]]:
+    running = fleet.queues.running()
+    return [(name, depth, running[name]) for name, depth in fleet.queues.depths().items()]

@@ -104,6 +104,12 @@ class RedisInbox:
         body = self._redis.get(self._keys.message(message_id))
         return AnalyzedMessage.model_validate_json(str(body)) if body is not None else None
 
+    def dead_letters(self, limit: int) -> list[dict[str, str]]:
+        """What could not be used, newest first."""
+        return [
+            {"id": entry_id, **fields} for entry_id, fields in self._redis.xrevrange(self._keys.dead(), count=limit)
+        ]
+
     def _with_bodies(self, entries: list[tuple[str, dict[str, str]]]) -> list[Delivery]:
         if not entries:
             return []
