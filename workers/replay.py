@@ -1,13 +1,16 @@
 """Replays a recording through the real fleet: the driver is collector and clock, children route and work."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+from pipeline.book import apply_fill
 from pipeline.errors import FleetError
-from pipeline.models import TERMINAL, AnalyzedMessage, SocialMessage
+from pipeline.models import TERMINAL, AnalyzedMessage, Fill, Position, SocialMessage
 from pipeline.router import DenyList, route
 from workers.collect import Intake
 from workers.ordering import Planner
@@ -218,13 +221,19 @@ class Replay:
         """What went in and what came of it; accepted + refused = read, outcomes sum to legs."""
         tally = self.fleet.journal.tally()
         seconds = time.monotonic() - self._started
+        equity = self.fleet.broker.account().equity
         return {
+            "profile": self.fleet.settings.profile,
+            "ordered": self.options.ordered,
             "messages_read": self._intake.read,
             "accepted": self._intake.accepted,
             "refused": dict(sorted(self._intake.refused.items())),
             **count_outcomes(tally),
-            "fills": self.fleet.ledger.fill_count(),
-            "final_equity": str(self.fleet.broker.account().equity),
+            "fills": len(self.fleet.ledger.fills()),
+            "trades": trades(self.fleet.ledger.fills()),
+            "starting_equity": str(self.fleet.settings.paper.starting_cash),
+            "final_equity": str(equity),
+            "profit": str(equity - self.fleet.settings.paper.starting_cash),
             "seconds": round(seconds, 2),
             "messages_per_second": round(self._intake.read / seconds, 1) if seconds else 0.0,
         }
@@ -241,3 +250,16 @@ def count_outcomes(tally: dict[str, int]) -> dict[str, Any]:
         "orders": tally.get("orders", 0),
         "rules": rules,
     }
+
+
+def trades(fills: Sequence[Fill]) -> dict[str, int]:
+    """Closed round trips: how many, how many won and how many lost (fees included; zero counts as neither)."""
+    position: dict[str, Position | None] = defaultdict(lambda: None)
+    result: dict[str, Decimal] = defaultdict(Decimal)
+    closed: list[Decimal] = []
+    for fill in sorted(fills, key=lambda fill: (fill.at, fill.fill_id)):
+        position[fill.symbol], realised = apply_fill(position[fill.symbol], fill)
+        result[fill.symbol] += realised
+        if position[fill.symbol] is None:
+            closed.append(result.pop(fill.symbol))
+    return {"closed": len(closed), "won": sum(r > 0 for r in closed), "lost": sum(r < 0 for r in closed)}

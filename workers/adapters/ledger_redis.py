@@ -44,10 +44,11 @@ class RedisLedger:
         self._apply = client.register_script(lua.APPLY)
         self._mark = client.register_script(lua.MARK)
 
-    def fill_count(self) -> int:
-        """How many fills are booked."""
+    def fills(self) -> list[Fill]:
+        """Every fill that is booked, in order of time."""
         with asking_redis():
-            return int(self._redis.hlen(self._keys.fills()))
+            rows = [load(FillRow, text).fill for text in self._redis.hvals(self._keys.fills())]
+        return sorted(rows, key=lambda fill: (fill.at, fill.fill_id))
 
     def snapshot(self, session: Session) -> BookSnapshot:
         """The book now, read in one step; opens the session and its week when first seen."""

@@ -1,0 +1,111 @@
+"""What people see on a terminal: status, traces and summaries as text."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+REFRESH_S = 1.0
+
+
+def status_table(found: dict[str, Any]) -> Group:
+    """The status as tables."""
+    head = Table(title=f"signal-fleet ({found['profile']}) at {found['at'][:19]}Z", show_header=False)
+    control = found["control"]
+    head.add_row("state", found["state"])
+    head.add_row("trading", f"{control['trading_state']} ({control['reason']}, {control['by']})")
+    head.add_row("stream waiting", str(found["stream"]["waiting"]))
+    head.add_row("lists", f"{found['lists']['votes']} votes of {found['lists']['symbols']} symbols")
+    head.add_row("claims / follow-ups / held", f"{found['claims']} / {found['followups']} / {found['held']}")
+    for name, queue in found["queues"].items():
+        head.add_row(f"queue {name}", f"{queue['waiting']} waiting, {queue['running']} running")
+    head.add_row("processes", ", ".join(f"{p['role']} {p['pid']}" for p in found["processes"]) or "none")
+    head.add_row("RQ workers", str(len(found["workers"])))
+    head.add_row("dead letters", str(found["dead"]))
+    head.add_row("equity / cash", f"{found['book']['equity']} / {found['book']['cash']} USD")
+    return Group(head, outcome_table(found), _positions(found["book"]["positions"]))
+
+
+def watch_status(read: Callable[[], dict[str, Any]]) -> None:
+    """Refresh the status until Ctrl-C."""
+    with Live(status_table(read()), auto_refresh=False) as live:
+        while True:
+            time.sleep(REFRESH_S)
+            live.update(status_table(read()), refresh=True)
+
+
+def outcome_table(found: dict[str, Any]) -> Table:
+    """Legs per outcome and the rules that ended them."""
+    table = Table(title=f"{found['legs']} legs, {found['decisions']} decisions, {found['orders']} orders")
+    table.add_column("outcome")
+    table.add_column("legs", justify="right")
+    table.add_column("rules (decisions)")
+    for outcome, count in sorted(found["outcomes"].items(), key=lambda row: -row[1]):
+        mine = {name.split(":", 1)[1]: n for name, n in found["rules"].items() if name.startswith(f"{outcome}:")}
+        rules = ", ".join(f"{rule} {n}" for rule, n in sorted(mine.items(), key=lambda row: -row[1]))
+        table.add_row(outcome, str(count), rules)
+    return table
+
+
+def _positions(positions: dict[str, Any]) -> Table:
+    table = Table(title="positions" if positions else "no positions")
+    table.add_column("symbol")
+    table.add_column("quantity", justify="right")
+    table.add_column("average price", justify="right")
+    for symbol, position in positions.items():
+        table.add_row(symbol, str(position["quantity"]), position["average_price"])
+    return table
+
+
+def summary_text(found: dict[str, Any], data_dir: str) -> Group:
+    """A replay's summary and where to look next."""
+    head = Table(title="the recording is over", show_header=False)
+    refused = ", ".join(f"{reason} {n}" for reason, n in found["refused"].items()) or "none"
+    head.add_row("messages", f"{found['messages_read']} read, {found['accepted']} accepted; refused: {refused}")
+    head.add_row("orders / fills / trades", f"{found['orders']} / {found['fills']} / {found['trades']['closed']}")
+    head.add_row("P&L", f"{found['profit']} USD on {found['starting_equity']} USD; equity {found['final_equity']} USD")
+    head.add_row("closed trades", f"{found['trades']['won']} won, {found['trades']['lost']} lost")
+    head.add_row("time", f"{found['seconds']} s, {found['messages_per_second']} messages/s")
+    example = found["examples"].get("executed") or next(iter(found["examples"].values()), "ID")
+    hints = Table(title="look further", show_header=False)
+    where = f"fleet --profile {found['profile']} --data-dir {data_dir}"
+    hints.add_row("why a trade", f"{where} trace '{example}'")
+    hints.add_row("what was decided", f"{where} inspect decisions")
+    hints.add_row("bad input", f"{where} dead")
+    hints.add_row("redis-cli", f"{where} inspect keys --serve   (prints the address)")
+    return Group(outcome_table(found), head, hints)
+
+
+def trace_text(found: dict[str, Any]) -> str:
+    """A trace as indented lines, in the order things happened."""
+    lines = [f"trace of {found['id']} (settings {found['settings']})"]
+    if found["message"]:
+        lines += ["message", *_lines(found["message"], 1)]
+    for leg, fields in found["legs"].items():
+        lines += [f"leg {leg}", *_lines(fields, 1)]
+    for decision, fields in found["decisions"].items():
+        lines += [f"decision {decision}", *_lines(fields, 1)]
+    return "\n".join(lines)
+
+
+def _lines(value: Any, depth: int) -> list[str]:
+    pad = "  " * depth
+    if isinstance(value, dict):
+        return [line for name, inner in value.items() for line in _entry(pad, str(name), inner, depth)]
+    if isinstance(value, list):
+        return [line for index, inner in enumerate(value) for line in _entry(pad, f"[{index}]", inner, depth)]
+    return [f"{pad}{_safe(value)}"]
+
+
+def _entry(pad: str, name: str, value: Any, depth: int) -> list[str]:
+    if isinstance(value, dict | list) and value:
+        return [f"{pad}{name}", *_lines(value, depth + 1)]
+    return [f"{pad}{name}: {_safe(value)}"]
+
+
+def _safe(value: Any) -> str:
+    text = str(value)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
