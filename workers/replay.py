@@ -154,17 +154,24 @@ class Replay:
     def _finish(self, last: datetime) -> None:
         """Live on through the following sessions until no leg is interim."""
         interval = timedelta(seconds=self.fleet.settings.orchestrator.batch_interval_seconds)
-        self._drain(last + interval)
         at = last + interval
-        for _ in range(FINAL_ROUNDS):
-            self._look_ahead()
-            if self.interim() == 0 and self._next_due(None) is None:
-                return
-            at = self._next_due(None) or self._next_close(at)
+        self._drain(at)
+        rounds, before = 0, self._unfinished()
+        while any(before):
+            due = self._next_due(None)
+            at = due if due is not None and due > at else self._next_close(at)
             self._wake(at)
             self.fleet.scheduler.queue_settle(at)
             self._let_everything_end()
-        raise FleetError(f"{self.interim()} legs are still interim after {FINAL_ROUNDS} rounds; valid: 0")
+            self._look_ahead()
+            now = self._unfinished()
+            rounds, before = (0 if now != before else rounds + 1), now
+            if rounds >= FINAL_ROUNDS:
+                raise FleetError(f"{now[0]} legs are still interim after {rounds} sessions without change; valid: 0")
+
+    def _unfinished(self) -> tuple[int, int | None, int | None]:
+        """Interim legs, the next follow-up and the next open: all nothing when the recording is done."""
+        return self.interim(), self._followup_ms, self._open_ms
 
     def _next_close(self, at: datetime) -> datetime:
         return self.fleet.sessions.session_of(at + timedelta(seconds=1)).close
