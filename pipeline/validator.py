@@ -28,6 +28,11 @@ class RuleAction(StrEnum):
     WARN = "warn"
     OFF = "off"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "RuleAction | None":
+        """YAML reads an unquoted `off` as false; it means OFF all the same."""
+        return cls.OFF if value is False else None
+
 
 class ValidatorSettings(Frozen):
     """Limits of the technical rules; all are strict, the limit itself passes. RSI and ADX in [0, 100]."""

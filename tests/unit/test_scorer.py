@@ -284,3 +284,16 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, object], word:
     """Wrong settings stop the fleet at start."""
     with pytest.raises(ValidationError, match=word):
         ScorerSettings.model_validate(changes)
+
+
+def test_a_scorer_remembers_an_atr_only_until_the_next_daily_bar() -> None:
+    """Scores in any order equal those of fresh scorers: the last bar's true range of 21 changes the ATR."""
+    bars = some_bars(np.arange(81.0, 101.0))
+    wild = with_value(bars, "high", 19, 120.0)
+    moments = [at("2014-07-08 16:00"), at("2014-07-09 16:00"), at("2014-07-08 16:00")]
+    shared = a_scorer(bars=wild)
+
+    atrs = [shared.score(a_signal(decided_at=moment), a_validation()).components["daily_atr"] for moment in moments]
+
+    # before: 1.5; the wild bar's true range is 120 - 99 (the close before) = 21; Wilder: (13 x 1.5 + 21) / 14
+    assert atrs == pytest.approx([1.5, 40.5 / 14, 1.5])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import MarketDataError
 from pipeline.models import Bars, Direction, Indicators, Signal, ValidationStatus
-from pipeline.validator import TechnicalValidator, ValidatorSettings, judge
+from pipeline.validator import RuleAction, TechnicalValidator, ValidatorSettings, judge
 from tests.market_builders import a_reading, a_signal, a_walk, at, some_bars, with_value, xnys
 from workers.adapters.market_memory import MemoryMarketData
 
@@ -129,6 +129,13 @@ def test_each_rule_is_veto_warn_or_off_by_setting(
     settings = ValidatorSettings.model_validate({rule: action})
 
     assert judge(LONG, a_reading(**reading), settings).status is status
+
+
+def test_a_rule_switched_off_without_quotes_in_yaml_is_off() -> None:
+    """YAML 1.1 turns an unquoted off into false; true is no action."""
+    assert ValidatorSettings.model_validate({"rsi": False}).rsi is RuleAction.OFF
+    with pytest.raises(ValidationError, match="rsi"):
+        ValidatorSettings.model_validate({"rsi": True})
 
 
 def test_an_rsi_rule_that_is_off_stays_off_in_a_breakout() -> None:

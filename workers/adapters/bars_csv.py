@@ -112,20 +112,26 @@ def _times(table: Table, sessions: SessionTable) -> tuple[IntArray, IntArray, ti
     """Starts and ends of bars shorter than a day: a bar ends where its session closes, if that comes first."""
     start = table.moments("timestamp")
     table.rising(start, "timestamp")
-    interval = _interval(table, start, sessions)
-    numbers = sessions.numbers(start)
+    numbers = _session_numbers(table, start, sessions)
+    interval = _interval(table, start, numbers)
     close = np.where(numbers >= 0, sessions.closes[numbers], np.iinfo(np.int64).max)
     return start, np.minimum(start + interval, close), timedelta(seconds=interval)
 
 
-def _interval(table: Table, start: IntArray, sessions: SessionTable) -> int:
+def _session_numbers(table: Table, start: IntArray, sessions: SessionTable) -> IntArray:
+    try:
+        return sessions.numbers(start)
+    except MarketDataError as error:
+        raise MarketDataError(f"{table.path}: timestamp {error}") from error
+
+
+def _interval(table: Table, start: IntArray, numbers: IntArray) -> int:
     """Seconds from a bar to the next, the most frequent distance; others within a session must be multiples of it."""
     steps = np.diff(start)
     if steps.size == 0:
         raise table.fault(0, "a single bar has no interval; at least two bars are needed")
     values, counts = np.unique(steps, return_counts=True)
     interval = int(values[np.argmax(counts)])
-    numbers = sessions.numbers(start)
     same_session = (numbers[1:] == numbers[:-1]) & (numbers[1:] >= 0)
     off_grid = np.flatnonzero((steps < interval) | (same_session & (steps % interval != 0)))
     if off_grid.size:

@@ -83,7 +83,10 @@ class SessionTable:
     # ---- for whole series of bars ----
 
     def numbers(self, moments: IntArray) -> IntArray:
-        """For each of `moments` (epoch seconds, shape (n,)) the number of the session it lies in, -1 outside."""
+        """For each of `moments` (epoch seconds, shape (n,)) the number of the session it lies in, -1 outside any."""
+        beyond = moments[(moments < self._from) | (moments > self._until)]
+        if beyond.size:
+            raise self._beyond(datetime.fromtimestamp(int(beyond[0]), tz=UTC).isoformat())
         found = np.searchsorted(self.opens, moments, side="right") - 1
         inside = (found >= 0) & (moments < self.closes[found])
         return np.where(inside, found, -1)

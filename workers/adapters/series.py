@@ -87,7 +87,7 @@ def daily_from(bars: Bars, sessions: SessionTable) -> Bars:
     numbers = sessions.numbers(bars.start)
     regular = np.flatnonzero(numbers >= 0)
     days, first = np.unique(numbers[regular], return_index=True)
-    last = np.append(first[1:], regular.size) - 1
+    last = np.append(first[1:], regular.size)[: first.size] - 1
     return Bars(
         symbol=bars.symbol,
         interval=ONE_DAY,
