@@ -205,10 +205,9 @@ def fit(corpus: Corpus, scored: Scored, provenance: list[dict[str, str | int]]) 
     beta, direction, neutral = calibrate(scored, np.arange(len(corpus.posts)))
     whole = np.rint(w * 1000).astype(int).tolist()
     words = {name: (whole[k][0], whole[k][1]) for name, k in sorted(columns.items()) if any(whole[k])}
-    digest = hashlib.sha256(json.dumps([words, beta.tolist()]).encode()).hexdigest()[:12]
     low, high = np.rint(bias * 1000).astype(int).tolist()
-    return Weights(
-        version=f"lexicon-1-{digest}",
+    unnamed = Weights(
+        version="lexicon-1",
         about="Word weights in thousandths of a logit (bearish, bullish) against neutral; made by workers.calibrate.",
         provenance=tuple(provenance),
         bias=(low, high),
@@ -217,6 +216,7 @@ def fit(corpus: Corpus, scored: Scored, provenance: list[dict[str, str | int]]) 
         neutral=neutral,
         words=words,
     )
+    return unnamed.model_copy(update={"version": f"lexicon-1-{unnamed.digest()}"})
 
 
 def _provenance(files: Sequence[Path], corpus: Corpus) -> list[dict[str, str | int]]:
