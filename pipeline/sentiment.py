@@ -137,8 +137,8 @@ class SentimentModel:
     def _label(self, logits: tuple[float, float], found: Evidence) -> Reckoning:
         chances = probabilities(*logits)
         label = LABELS[chances.index(max(chances))]
-        if label is Label.NEUTRAL:
-            return Reckoning(label, 0.0, self.weights.neutral(-max(logits)))
+        if label is Label.NEUTRAL or chances[0] == chances[2]:
+            return Reckoning(Label.NEUTRAL, 0.0, self.weights.neutral(-max(logits)))
         terms = doubts(logits, found.lean, found.length)
         trust = sum(weight * term for weight, term in zip(self.weights.directional, terms, strict=True))
         return Reckoning(label, chances[2] - chances[0], self.weights.direction(trust))

@@ -240,6 +240,9 @@ def main(arguments: Sequence[str]) -> int:
     default = Path(__file__).parent.parent / "pipeline" / "data" / "sentiment.json"
     output = Path(arguments[1]) if len(arguments) > 1 else default
     corpus = read_corpus(files)
+    if len(set(corpus.sources)) < 2:  # noqa: PLR2004
+        sys.stderr.write(f"{arguments[0]}: needs *.csv with posts of at least two sources, to hold one out\n")
+        return 2
     scored = held_out(corpus)
     sys.stdout.write("\n".join(report(scored)) + "\n")
     weights = fit(corpus, scored, _provenance(files, corpus))

@@ -211,7 +211,9 @@ def test_the_canonical_spelling_has_a_dot(symbol: str, name: str) -> None:
     assert canonical(symbol) == name
 
 
-@pytest.mark.parametrize("symbol", ["", "../x", "$$$", "TOOLONG", "A.BCD", "A..B", "ÄÖ", "A B", ".A", "A.", "A1", "A\n.B"])
+@pytest.mark.parametrize(
+    "symbol", ["", "../x", "$$$", "TOOLONG", "A.BCD", "A..B", "ÄÖ", "A B", ".A", "A.", "A1", "A\n.B"]
+)
 def test_a_hostile_symbol_is_refused_by_name(symbol: str) -> None:
     """The message shows the value and the valid form; the reason is `bad_symbol`."""
     with pytest.raises(InvalidInputError, match="1 to 5 letters") as refusal:
