@@ -9,7 +9,7 @@ import pytest
 from pipeline.analyzer import AnalyzerSettings, LexiconAnalyzer
 from pipeline.errors import SettingsError
 from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage
-from pipeline.sentiment import load_weights, parse_weights
+from pipeline.sentiment import SentimentModel, load_weights, parse_weights
 
 ANALYZER = LexiconAnalyzer(frozenset({"AAPL", "BRK.A", "C", "MSFT", "TSLA"}))
 NOON = datetime(2014, 6, 2, 12, tzinfo=UTC)
@@ -210,3 +210,12 @@ def test_confidence_rises_with_the_evidence() -> None:
         assert list(curve.probabilities) == sorted(curve.probabilities)
         assert curve.probabilities[0] == curve(-1e9) >= 0
         assert curve.probabilities[-1] == curve(1e9) < 1
+
+
+def test_a_word_that_says_both_sides_alike_is_neutral() -> None:
+    """Equal logits of 5 for bearish and bullish beat neutral's 0, but have no direction."""
+    even = load_weights().model_copy(update={"bias": (0, 0), "words": {"torn": (5000, 5000)}})
+
+    reckoning = SentimentModel(even).reckon(["torn"])
+
+    assert (reckoning.label, reckoning.lean) == (Label.NEUTRAL, 0.0)
