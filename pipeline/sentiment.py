@@ -3,12 +3,14 @@
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
+from hashlib import sha256
 from importlib.resources import files
 from math import exp, log1p
 from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from pipeline.errors import SettingsError
 from pipeline.lexicon import Lexicon, Reading
 from pipeline.models import Frozen, Label
 
@@ -57,6 +59,11 @@ class Weights(Frozen):
     direction: Curve
     neutral: Curve
     words: dict[str, tuple[int, int]]
+
+    def digest(self) -> str:
+        """12 hex characters of SHA-256 over every number of the model; `version` ends with it."""
+        numbers = self.model_dump(mode="json", include={"bias", "directional", "direction", "neutral", "words"})
+        return sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class Reckoning(NamedTuple):
@@ -130,13 +137,26 @@ class SentimentModel:
     def _label(self, logits: tuple[float, float], found: Evidence) -> Reckoning:
         chances = probabilities(*logits)
         label = LABELS[chances.index(max(chances))]
-        if label is Label.NEUTRAL:
-            return Reckoning(label, 0.0, self.weights.neutral(-max(logits)))
+        if label is Label.NEUTRAL or chances[0] == chances[2]:
+            return Reckoning(Label.NEUTRAL, 0.0, self.weights.neutral(-max(logits)))
         terms = doubts(logits, found.lean, found.length)
         trust = sum(weight * term for weight, term in zip(self.weights.directional, terms, strict=True))
         return Reckoning(label, chances[2] - chances[0], self.weights.direction(trust))
 
 
 def load_weights() -> Weights:
-    """The shipped weights of `data/sentiment.json`. Raises pydantic's ValidationError when the file is damaged."""
-    return Weights.model_validate(json.loads(files("pipeline").joinpath("data/sentiment.json").read_text("utf-8")))
+    """The shipped weights of `data/sentiment.json`. Raises SettingsError when the file is not what was trained."""
+    return parse_weights(files("pipeline").joinpath("data/sentiment.json").read_text("utf-8"))
+
+
+def parse_weights(text: str) -> Weights:
+    """Weights from their JSON. Raises SettingsError when a number was changed since `workers.calibrate` wrote it."""
+    try:
+        weights = Weights.model_validate_json(text)
+    except ValidationError as error:
+        raise SettingsError(f"sentiment.json: not a model of ours ({error.error_count()} errors)") from None
+    if not weights.version.endswith(weights.digest()):
+        raise SettingsError(
+            f"sentiment.json: version {weights.version} does not end with the digest {weights.digest()}"
+        )
+    return weights

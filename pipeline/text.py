@@ -32,10 +32,16 @@ class SpamSettings(Frozen):
 
 
 def cut(text: str, limit_bytes: int) -> str:
-    """The longest beginning of `text` that fits `limit_bytes` of UTF-8; a split character is dropped."""
+    """The text, or its longest beginning that fits `limit_bytes` of UTF-8 and an ellipsis where it was cut.
+
+    A split character is dropped. The ellipsis tells readers that the last word may be incomplete.
+    """
     if len(text) * 4 <= limit_bytes:
         return text
-    return text[:limit_bytes].encode("utf-8", "surrogatepass")[:limit_bytes].decode("utf-8", "ignore")
+    encoded = text[: limit_bytes + 1].encode("utf-8", "surrogatepass")
+    if len(encoded) <= limit_bytes:
+        return text
+    return encoded[:limit_bytes].decode("utf-8", "ignore") + "…"
 
 
 def clean(text: str) -> str:
