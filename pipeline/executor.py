@@ -125,9 +125,9 @@ class TradeExecutor:
             return _refused(order, gate.refusal or _no("gate", "closed", "open"))
         if order.quantity == 0:
             return _refused(order, _no("gate_factor", "0 shares", ">= 1 share"))
-        order = self._intents.create(order).order
+        as_of, order = order.submitted_at, self._intents.create(order).order
         self._ledger.shrink(order.decision_id, order.quantity, order.quantity * reservation.price)
-        return self._send(order, expires_at)
+        return self._send(order, expires_at, as_of)
 
     def _give_back(self, reservation: Reservation, error: Exception) -> ExecutionResult:
         """The error's result, and the risk given back if the ledger answers; else the job's repetition does it."""
@@ -135,9 +135,11 @@ class TradeExecutor:
             self._ledger.release(reservation.decision_id, unused=True)
         return _failed("", reservation.symbol, reservation.side, error)
 
-    def _send(self, order: BracketOrder, expires_at: datetime, *, under_halt: bool = False) -> ExecutionResult:
+    def _send(
+        self, order: BracketOrder, expires_at: datetime, as_of: datetime, *, under_halt: bool = False
+    ) -> ExecutionResult:
         """The request itself, made only by who wrote SENT."""
-        refusal = self._intents.mark_sent(order.client_order_id, order.submitted_at, expires_at, under_halt=under_halt)
+        refusal = self._intents.mark_sent(order.client_order_id, as_of, expires_at, under_halt=under_halt)
         if refusal is not None and refusal.rule == ALREADY_SENT:
             return self._look_up(order)
         if refusal is not None:
@@ -240,7 +242,7 @@ class TradeExecutor:
                 reduce_only=True,
             )
             known = self._intents.create(order)
-            return self._send(known.order, order.good_until, under_halt=True)
+            return self._send(known.order, order.good_until, as_of, under_halt=True)
         except Exception as error:  # noqa: BLE001 - the others must still be flattened
             return _failed("", position.symbol, side, error)
 

@@ -230,7 +230,8 @@ class RiskManager:
         """floor(min(risk budget / stop distance, remaining caps / price) x tier x (half if unvalidated))."""
         limits = self._settings
         used = sum((abs(p.quantity) * book.marks[s] for s, p in book.positions.items()), Decimal(0))
-        used += sum(book.reserved.values(), Decimal(0))
+        others = {s: notional for s, notional in book.reserved.items() if s != recommendation.signal.symbol}
+        used += sum(others.values(), Decimal(0))
         shares = {
             "risk_budget": book.equity * limits.risk_per_trade / recommendation.levels.stop_distance,
             "max_order": limits.max_order_usd / price,

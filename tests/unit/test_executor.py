@@ -1,0 +1,395 @@
+"""The executor: at most one order per decision, whatever fails, and never an exception."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pipeline.errors import BrokerError, TransientError
+from pipeline.executor import ExecutorSettings, TradeExecutor, client_order_id
+from pipeline.models import (
+    Account,
+    BracketOrder,
+    Direction,
+    ExecutionResult,
+    GateVerdict,
+    OrderReport,
+    OrderStatus,
+    Position,
+    Quote,
+    Refusal,
+    Reservation,
+    Side,
+    Stage,
+    TradingState,
+)
+from tests.money import (
+    CLOSE,
+    NOW,
+    SESSION,
+    D,
+    FakeControl,
+    WeekdaySessions,
+    a_recommendation,
+    a_request,
+    a_signal,
+    an_open_gate,
+    at,
+)
+from workers.adapters.intents_memory import MemoryIntents
+from workers.adapters.ledger_memory import MemoryLedger
+
+
+@dataclass
+class FakeBroker:
+    """Accepts everything, remembers it, and fails when told to: before or after the order arrived."""
+
+    fails: Exception | None = None
+    arrives: bool = True
+    answer: OrderStatus = OrderStatus.ACCEPTED
+    submitted: list[BracketOrder] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    held: dict[str, Position] = field(default_factory=dict)
+
+    def submit(self, order: BracketOrder) -> OrderReport:
+        if self.arrives:
+            self.submitted.append(order)
+        if self.fails is not None:
+            raise self.fails
+        return self.report(order)
+
+    def report(self, order: BracketOrder) -> OrderReport:
+        closed = self.answer is OrderStatus.REJECTED
+        return OrderReport(order.client_order_id, order.symbol, self.answer, closed=closed)
+
+    def order(self, client_order_id: str) -> OrderReport | None:
+        return next((self.report(o) for o in self.submitted if o.client_order_id == client_order_id), None)
+
+    def cancel(self, client_order_id: str, as_of: datetime) -> OrderReport | None:
+        self.cancelled.append(client_order_id)
+        return None
+
+    def positions(self) -> dict[str, Position]:
+        return self.held
+
+    def account(self) -> Account:
+        raise NotImplementedError
+
+    def quote(self, symbol: str, as_of: datetime) -> Quote | None:
+        raise NotImplementedError
+
+    def clock(self, as_of: datetime) -> bool:
+        raise NotImplementedError
+
+    def updates(self, as_of: datetime, client_order_ids: Sequence[str]) -> tuple[OrderReport, ...]:
+        raise NotImplementedError
+
+
+@dataclass
+class Desk:
+    """An executor with a reservation of 10 shares at 100 dollars."""
+
+    broker: FakeBroker = field(default_factory=FakeBroker)
+    control: FakeControl = field(default_factory=FakeControl)
+    reduce_only: bool = False
+
+    def __post_init__(self) -> None:
+        self.ledger = MemoryLedger(D(100_000))
+        self.intents = MemoryIntents(self.control)
+        self.executor = TradeExecutor(
+            self.broker, self.intents, self.ledger, WeekdaySessions(), ExecutorSettings(), "paper"
+        )
+        self.reserve()
+
+    def reserve(self) -> None:
+        granted = self.ledger.reserve(a_request(reduce_only=self.reduce_only))
+        assert isinstance(granted, Reservation)
+        self.reservation = granted
+
+    def execute(self, gate: GateVerdict | None = None, as_of: datetime = NOW, **facts: Any) -> ExecutionResult:
+        return self.executor.execute(a_recommendation(**facts), self.reservation, gate or an_open_gate(), as_of)
+
+    @property
+    def reserved(self) -> dict[str, Decimal]:
+        return self.ledger.snapshot(SESSION).reserved
+
+
+def state(desk: Desk, result: ExecutionResult) -> str | None:
+    intent = desk.intents.get(result.client_order_id)
+    return intent.state if intent is not None else None
+
+
+# ---- the order ---------------------------------------------------------------------------------------
+
+
+def test_an_execution_sends_one_bracket_with_stop_and_target() -> None:
+    """Everything the venue needs travels in the order; it lives until the session's close."""
+    desk = Desk()
+    result = desk.execute()
+
+    assert [(o.symbol, o.side, o.quantity, o.levels.stop, o.levels.target) for o in desk.broker.submitted] == [
+        ("AAA", Side.BUY, 10, D(98), D(104))
+    ]
+    order = desk.broker.submitted[0]
+    assert (order.good_until, order.submitted_at, order.max_gap, order.max_hold_sessions) == (CLOSE, NOW, D("0.05"), 10)
+    assert (result.report is not None, result.unknown, result.error, result.refusal) == (True, False, None, None)
+    assert state(desk, result) == "SENT"
+
+
+@pytest.mark.parametrize(("factor", "quantity"), [("1", 10), ("0.5", 5), ("0.59", 5), ("0.1", 1)])
+def test_the_gates_factor_is_floored_and_shrinks_the_reservation(factor: str, quantity: int) -> None:
+    """10 x 0.59 = 5.9 -> 5 shares, 500 dollars reserved."""
+    desk = Desk()
+
+    assert desk.execute(an_open_gate(factor)).quantity == quantity
+    assert desk.reserved == {"AAA": D(quantity * 100)}
+
+
+def test_no_share_left_is_refused_and_the_risk_given_back() -> None:
+    """10 x 0.09 = 0.9 -> 0 shares."""
+    desk = Desk()
+    result = desk.execute(an_open_gate("0.09"))
+
+    assert result.refusal == Refusal(Stage.EXECUTOR, "gate_factor", "0 shares", ">= 1 share")
+    assert (desk.broker.submitted, desk.reserved) == ([], {})
+
+
+def test_a_closing_order_is_not_shrunk_and_outlives_the_session() -> None:
+    """A position is closed whole; ten sessions from Monday the 2nd end on Friday the 13th."""
+    desk = Desk(reduce_only=True)
+    desk.execute(an_open_gate("0.5"))
+
+    assert [(o.quantity, o.reduce_only, o.good_until) for o in desk.broker.submitted] == [(10, True, at("20:00", 13))]
+
+
+def test_a_closed_gate_sends_nothing() -> None:
+    """Whoever calls, the executor looks itself."""
+    desk = Desk()
+    refusal = Refusal(Stage.GATE, "vix", "31", "30")
+    result = desk.execute(GateVerdict(open=False, factor=D(0), checks=(), refusal=refusal))
+
+    assert (result.refusal, desk.broker.submitted, desk.reserved) == (refusal, [], {})
+
+
+# ---- the last moment ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("halted", [TradingState.HALTED, TradingState.REDUCING])
+def test_a_halt_between_decision_and_order_sends_nothing(halted: TradingState) -> None:
+    """The trading state is asked again in the step that writes SENT."""
+    desk = Desk(control=FakeControl(halted))
+    result = desk.execute()
+
+    assert result.refusal == Refusal(Stage.EXECUTOR, "trading_state", halted, "ACTIVE")
+    assert (desk.broker.submitted, desk.reserved) == ([], {})
+
+
+def test_reducing_lets_a_closing_order_through() -> None:
+    """It shrinks exposure."""
+    desk = Desk(control=FakeControl(TradingState.REDUCING), reduce_only=True)
+
+    assert desk.execute().refusal is None
+
+
+@pytest.mark.parametrize(("late", "sent"), [(0, 1), (1, 0)])
+def test_a_signal_may_be_sent_until_it_expires(late: int, sent: int) -> None:
+    """The moment itself is still good, a second later it is `max_age`."""
+    desk = Desk()
+    result = desk.execute(signal=a_signal(expires_at=NOW), as_of=NOW + timedelta(seconds=late))
+
+    assert len(desk.broker.submitted) == sent
+    assert (result.refusal.rule if result.refusal else None) == ("max_age" if late else None)
+
+
+def test_an_order_that_waited_for_its_worker_is_as_old_as_the_worker_says() -> None:
+    """NEW was written in time; who resumes it later asks the age of the later moment."""
+    desk = Desk()
+    desk.control.fails = True
+    desk.execute(signal=a_signal(expires_at=NOW))
+    desk.control.fails = False
+    desk.reserve()
+    result = desk.execute(signal=a_signal(expires_at=NOW), as_of=NOW + timedelta(seconds=1))
+
+    assert result.refusal is not None
+    assert (result.refusal.rule, desk.broker.submitted) == ("max_age", [])
+
+
+# ---- once --------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_execution_sends_nothing_twice() -> None:
+    """The second looks the first's order up."""
+    desk = Desk()
+    first, second = desk.execute(), desk.execute()
+
+    assert len(desk.broker.submitted) == 1
+    assert second == first
+
+
+def test_a_crash_before_sent_is_resumed_with_the_order_that_was_written() -> None:
+    """NEW was written with 5 shares; the gate is wider now, the order stays."""
+    desk = Desk()
+    desk.control.fails = True
+    assert desk.execute(an_open_gate("0.5")).error is not None
+    desk.control.fails = False
+    desk.reserve()
+    result = desk.execute(an_open_gate("1"))
+
+    assert [o.quantity for o in desk.broker.submitted] == [5]
+    assert result.quantity == 5
+
+
+@pytest.mark.parametrize("error", [BrokerError("time-out"), TransientError("reset"), RuntimeError("bug")])
+@pytest.mark.parametrize("arrives", [True, False])
+def test_no_definite_answer_is_unknown_and_never_sent_again(error: Exception, arrives: bool) -> None:  # noqa: FBT001
+    """The order may or may not have arrived: only looking the name up tells."""
+    desk = Desk(broker=FakeBroker(fails=error, arrives=arrives))
+    first = desk.execute()
+    desk.broker.fails = None
+    second = desk.execute()
+
+    assert (first.unknown, first.report, first.refusal) == (True, None, None)
+    assert state(desk, first) == "UNKNOWN"
+    assert len(desk.broker.submitted) == int(arrives)
+    assert second.unknown is not arrives
+    assert desk.reserved == {"AAA": D(1000)}  # the risk stays set aside until it is known
+
+
+def test_a_rejection_is_reported() -> None:
+    """The broker's no is an answer."""
+    desk = Desk(broker=FakeBroker(answer=OrderStatus.REJECTED))
+    result = desk.execute()
+
+    assert result.report is not None
+    assert (result.report.status, result.unknown, result.refusal) == (OrderStatus.REJECTED, False, None)
+
+
+def test_a_failure_before_the_request_is_an_error_and_gives_the_risk_back() -> None:
+    """Nothing left the house."""
+    desk = Desk()
+    desk.control.fails = True
+    result = desk.execute()
+
+    assert (result.error, result.unknown) == ("TransientError: no answer", False)
+    assert (desk.broker.submitted, desk.reserved) == ([], {})
+
+
+def test_a_calendar_that_fails_is_an_error_not_an_exception() -> None:
+    """The stage returns an error result, it never raises through."""
+
+    class Broken(WeekdaySessions):
+        def session_of(self, at: datetime) -> Any:
+            raise ValueError(f"{at} is out of bounds")
+
+    desk = Desk()
+    desk.executor = TradeExecutor(desk.broker, desk.intents, desk.ledger, Broken(), ExecutorSettings(), "paper")
+    result = desk.execute()
+
+    assert (result.error or "").startswith("ValueError: ")
+
+
+def test_what_was_sent_before_is_known_before_anything_is_decided_again() -> None:
+    """A repeated job asks first; a decision that sent nothing has no prior."""
+    desk = Desk()
+    assert desk.executor.prior(a_signal()) is None
+    result = desk.execute()
+
+    assert desk.executor.prior(a_signal()) == result
+    assert desk.executor.prior(a_signal(decision_id="other")) is None
+    assert desk.executor.prior(a_signal(direction=Direction.SHORT)) is None
+
+
+def test_a_closing_order_is_a_prior_too() -> None:
+    """Entry and close have different names."""
+    desk = Desk(reduce_only=True)
+
+    result = desk.execute()
+
+    assert desk.executor.prior(a_signal()) == result
+
+
+# ---- names -------------------------------------------------------------------------------------------
+
+
+def test_an_orders_name_is_a_function_of_its_facts() -> None:
+    """The same facts, the same name; any other fact, another one."""
+    facts: tuple[str, str, str, Side, str] = ("paper", "d-1", "BRK.B", Side.BUY, "entry")
+    others: list[tuple[str, str, str, Side, str]] = [
+        ("live", *facts[1:]),
+        ("paper", "d-2", *facts[2:]),
+        ("paper", "d-1", "BRK.A", *facts[3:]),
+        ("paper", "d-1", "BRK.B", Side.SELL, "entry"),
+        ("paper", "d-1", "BRK.B", Side.BUY, "close"),
+    ]
+    names = {client_order_id(*other) for other in others}
+
+    assert client_order_id(*facts) == client_order_id(*facts)
+    assert len(names | {client_order_id(*facts)}) == 6
+
+
+@pytest.mark.parametrize("symbol", ["A", "BRK.B", "BTC/USD", "VERYLONGSYMBOL.X"])
+def test_an_orders_name_fits_every_broker(symbol: str) -> None:
+    """At most 40 characters of A-Za-z0-9_-."""
+    name = client_order_id("a-long-environment", "d" * 200, symbol, Side.SELL, "entry")
+
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name)
+
+
+# ---- flatten -----------------------------------------------------------------------------------------
+
+
+def holding(symbol: str, quantity: int) -> Position:
+    return Position(symbol, quantity, D(quantity * 100), NOW)
+
+
+def test_flatten_withdraws_everything_and_closes_every_position_under_a_halt() -> None:
+    """Long is sold, short is bought back; HALTED does not stop it."""
+    desk = Desk()
+    sent = desk.execute()
+    desk.control.state = TradingState.HALTED
+    desk.broker.held = {"BBB": holding("BBB", -7), "AAA": holding("AAA", 10)}
+    results = desk.executor.flatten(NOW, "drill")
+
+    assert desk.broker.cancelled == [sent.client_order_id]
+    assert [(r.symbol, r.side, r.quantity, r.refusal) for r in results] == [
+        ("AAA", Side.SELL, 10, None),
+        ("BBB", Side.BUY, 7, None),
+    ]
+    assert all(order.reduce_only for order in desk.broker.submitted[1:])
+
+
+def test_a_repeated_flatten_sends_nothing_twice() -> None:
+    """The act is named by its moment and reason; a later act is another one."""
+    desk = Desk()
+    desk.broker.held = {"AAA": holding("AAA", 10)}
+    for as_of in (NOW, NOW, NOW + timedelta(seconds=1)):
+        desk.executor.flatten(as_of, "drill")
+
+    assert len({order.client_order_id for order in desk.broker.submitted}) == len(desk.broker.submitted) == 2
+
+
+def test_one_symbols_failure_does_not_stop_the_others_from_being_flattened() -> None:
+    """Each failure is a result of its own."""
+    desk = Desk()
+    desk.broker.held = {"AAA": holding("AAA", 10), "BBB": holding("BBB", 5)}
+    desk.broker.fails = BrokerError("time-out")
+    results = desk.executor.flatten(NOW, "drill")
+
+    assert [(r.symbol, r.unknown) for r in results] == [("AAA", True), ("BBB", True)]
+
+
+def test_flatten_says_when_the_broker_cannot_be_asked() -> None:
+    """What cannot be asked cannot be closed: the caller must know."""
+
+    class Deaf(FakeBroker):
+        def positions(self) -> dict[str, Position]:
+            raise BrokerError("no answer")
+
+    results = Desk(broker=Deaf()).executor.flatten(NOW, "drill")
+
+    assert [r.error for r in results] == ["BrokerError: no answer"]
+    assert replace(results[0], error=None).symbol == "*"
