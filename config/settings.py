@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.explain import explain, leaf_text, refuse_booleans
-from config.layers import Layer, merge, parameters, secret_variables, variables_layer, yaml_layer
+from config.layers import Layer, anchored, merge, parameters, secret_variables, variables_layer, yaml_layer
 from config.paper import PaperSettings
 from config.sections import (
     LogSettings,
@@ -148,13 +148,14 @@ def load_settings(
     """The effective settings: environment > secrets > extra file > profile > settings.yaml.
 
     `profile` wins over FLEET_PROFILE; without both it is `paper`. `environ` is the process's own when not given.
+    Relative paths start at the working directory, those of a shipped profile at `config/`.
     Raises SettingsError with file or variable, parameter path, value received and valid range.
     """
     variables = os.environ if environ is None else environ
     chosen, where = _profile(profile, variables)
     layers = [
         _without_profile(yaml_layer(FOLDER / "settings.yaml")),
-        _without_profile(yaml_layer(FOLDER / "profiles" / f"{chosen}.yaml")),
+        anchored(_without_profile(yaml_layer(FOLDER / "profiles" / f"{chosen}.yaml")), Settings, FOLDER),
         Layer(where, {"profile": chosen}, {}),
     ]
     if extra_file is not None:

@@ -99,7 +99,9 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 
 def test_variables_of_other_programs_are_none_of_our_business() -> None:
     """Only names that begin with FLEET_ are compared."""
-    assert load_settings(environ={"FLEETING": "1", "RQ_KEY_PREFIX": "x", "fleet_log__level": "nonsense"})
+    others = {"FLEETING": "1", "RQ_KEY_PREFIX": "x", "fleet_log__level": "nonsense"}
+
+    assert load_settings(environ=others) == load_settings(environ={})
 
 
 def test_the_process_environment_counts_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +189,7 @@ def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    """pydantic-settings would pass over it."""
+    """The library would pass over it."""
     assert "there is no such settings file" in refusal(extra_file=tmp_path / "nowhere.yaml")
 
 
