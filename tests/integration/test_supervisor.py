@@ -162,11 +162,12 @@ PARENT = """
 import os, sys
 from workers.stop import Stop
 from workers.supervisor import ChildSpec, Supervisor
+stop = Stop().listen()
 spec = ChildSpec("a", (sys.executable, "-c", "import time; time.sleep(60)"))
 supervisor = Supervisor([spec], env=os.environ)
 supervisor.poll()
 print(supervisor.pids["a"], flush=True)
-supervisor.run(Stop().listen())
+supervisor.run(stop)
 """
 
 
