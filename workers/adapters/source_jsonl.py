@@ -126,9 +126,9 @@ class JsonlSource:
     def _is_of(self, mark: Mark) -> bool:
         """Whether the mark was made on this content, which still reaches so far."""
         file = self._opened()
-        length = int(mark.identity.partition(":")[0])
+        length = mark.identity.partition(":")[0]
         try:
-            same = _identity(file.read(length)) == mark.identity
+            same = length.isdigit() and _identity(file.read(int(length))) == mark.identity
             file.seek(max(0, mark.offset - 1))
             return same and (mark.offset == 0 or bool(file.read(1)))
         except (EOFError, OSError, zlib.error) as damaged:
