@@ -167,6 +167,8 @@ def _plain(value: Any) -> str:
     """A value as YAML would write it, roughly."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, tuple | list | frozenset):
+    if isinstance(value, frozenset):  # a set's own order changes from process to process
+        return "[" + ", ".join(sorted(_plain(part) for part in value)) + "]"
+    if isinstance(value, tuple | list):
         return "[" + ", ".join(_plain(part) for part in value) + "]"
     return str(value.value) if isinstance(value, Enum) else str(value)

@@ -36,6 +36,7 @@ from pipeline.validator import ValidatorSettings
 FOLDER: Final = Path(__file__).resolve().parent
 PROFILES: Final = ("paper", "replay", "live", "demo")
 DEFAULT_PROFILE: Final = "paper"
+SHELL: Final = frozenset({"redis", "data_dir", "log", "source", "workers", "schedule"})
 
 
 class Settings(BaseSettings):
@@ -93,8 +94,10 @@ class Settings(BaseSettings):
     @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits that change when any value that could change a decision does."""
-        shell = {"redis", "data_dir", "log", "source", "workers", "schedule"}
-        return hashlib.sha256(self.model_dump_json(exclude=shell).encode()).hexdigest()[:12]
+        lines = (
+            f"{'.'.join(path)}={leaf_text(self, path)}" for path, _ in parameters(type(self)) if path[0] not in SHELL
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
     @property
     def is_live(self) -> bool:

@@ -1,5 +1,7 @@
 """Settings: which place wins, what is refused and how the refusal reads."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -268,7 +270,7 @@ def test_every_value_knows_where_it_came_from(tmp_path: Path) -> None:
     assert origin(settings, "redis.url") == "FLEET_REDIS_URL"
     assert origin(settings, "profile") == "--profile"
     assert origin(settings, "clock").startswith(str(FOLDER / "profiles" / "replay.yaml"))
-    assert origin(settings, "workers.immediate").startswith(str(FOLDER / "settings.yaml"))
+    assert origin(settings, "workers.maintenance").startswith(str(FOLDER / "settings.yaml"))
     assert origin(Settings(), "workers.immediate") == "default"
 
 
@@ -284,6 +286,40 @@ def test_settings_cannot_be_changed() -> None:
     """Every process decides with the numbers it started with."""
     with pytest.raises(ValueError, match="frozen"):
         Settings().clock = "event"  # type: ignore[misc]
+
+
+def test_the_fingerprint_is_the_same_in_every_process() -> None:
+    """Sets have another order under another hash seed; a trace must name the same settings everywhere."""
+    program = (
+        "from config.settings import load_settings;"
+        'print(load_settings(environ={\'FLEET_PAPER__HARD_TO_BORROW\': \'["A", "B", "C"]\'}).fingerprint)'
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed},
+            cwd=FOLDER.parent,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "changes"), [({"FLEET_RISK__MAX_ORDER_USD": "1"}, True), ({"FLEET_LOG__LEVEL": "debug"}, False)]
+)
+def test_the_fingerprint_tells_whether_decisions_may_differ(environ: dict[str, str], *, changes: bool) -> None:
+    """A limit counts, a log level does not."""
+    assert (load_settings(environ=environ).fingerprint != load_settings(environ={}).fingerprint) is changes
+
+
+def test_paths_of_a_shipped_profile_start_at_the_folder_of_settings() -> None:
+    """The demo runs from any working directory."""
+    assert load_settings("demo", environ={}).market.bars_dir == FOLDER / "demo" / "bars"
+    assert load_settings("demo", environ={"FLEET_MARKET__BARS_DIR": "bars"}).market.bars_dir == Path("bars")
 
 
 # ---- settings.yaml ------------------------------------------------------------------------------------------------
