@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from config.layers import KeyPath, Layer, model_of, parameters
+from config.layers import KeyPath, Layer, model_of, parameters, value_at
 from pipeline.errors import SettingsError
 
 SHOWN_CHARACTERS = 120
@@ -142,21 +142,14 @@ def refuse_booleans(model: type[BaseModel], layers: tuple[Layer, ...], values: d
     for path, info in parameters(model):
         if bool in (info.annotation, *get_args(info.annotation)):
             continue
-        if any(isinstance(found, bool) for found in _flat(_value_at(values, path))):
+        if any(isinstance(found, bool) for found in _flat(value_at(values, path))):
             where, dotted = _place(layers, path), ".".join(path)
-            raise SettingsError(f"{where}: {dotted} = {_shown(_value_at(values, path))}; valid: {valid_range(info)}")
+            raise SettingsError(f"{where}: {dotted} = {_shown(value_at(values, path))}; valid: {valid_range(info)}")
 
 
 def _flat(value: Any) -> Iterator[Any]:
     """The value, or every element of a list."""
     yield from value if isinstance(value, list) else [value]
-
-
-def _value_at(values: Any, path: KeyPath) -> Any:
-    """What stands exactly at the path, else None."""
-    for part in path:
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values
 
 
 # ---- showing ---------------------------------------------------------------------------------------------------
@@ -174,6 +167,8 @@ def _plain(value: Any) -> str:
     """A value as YAML would write it, roughly."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, tuple | list | frozenset):
+    if isinstance(value, frozenset):  # a set's own order changes from process to process
+        return "[" + ", ".join(sorted(_plain(part) for part in value)) + "]"
+    if isinstance(value, tuple | list):
         return "[" + ", ".join(_plain(part) for part in value) + "]"
     return str(value.value) if isinstance(value, Enum) else str(value)

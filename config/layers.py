@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel
@@ -63,6 +63,27 @@ def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def anchored(layer: Layer, model: type[BaseModel], base: Path) -> Layer:
+    """The layer with its relative paths starting at `base`."""
+    values = layer.values
+    for path, info in parameters(model):
+        found = value_at(values, path)
+        if Path in (info.annotation, *get_args(info.annotation)) and isinstance(found, str):
+            *sections, name = path
+            nested: dict[str, Any] = {name: str(base / found)}
+            for section in reversed(sections):
+                nested = {section: nested}
+            values = merge(values, nested)
+    return Layer(layer.name, values, layer.places)
+
+
+def value_at(values: Any, path: KeyPath) -> Any:
+    """What stands exactly at the path, else None."""
+    for part in path:
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.explain import explain, leaf_text, refuse_booleans
-from config.layers import Layer, merge, parameters, secret_variables, variables_layer, yaml_layer
+from config.layers import Layer, anchored, merge, parameters, secret_variables, variables_layer, yaml_layer
 from config.paper import PaperSettings
 from config.sections import (
     LogSettings,
@@ -36,6 +36,7 @@ from pipeline.validator import ValidatorSettings
 FOLDER: Final = Path(__file__).resolve().parent
 PROFILES: Final = ("paper", "replay", "live", "demo")
 DEFAULT_PROFILE: Final = "paper"
+SHELL: Final = frozenset({"redis", "data_dir", "log", "source", "workers", "schedule"})
 
 
 class Settings(BaseSettings):
@@ -93,8 +94,10 @@ class Settings(BaseSettings):
     @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits that change when any value that could change a decision does."""
-        shell = {"redis", "data_dir", "log", "source", "workers", "schedule"}
-        return hashlib.sha256(self.model_dump_json(exclude=shell).encode()).hexdigest()[:12]
+        lines = (
+            f"{'.'.join(path)}={leaf_text(self, path)}" for path, _ in parameters(type(self)) if path[0] not in SHELL
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
     @property
     def is_live(self) -> bool:
@@ -148,13 +151,14 @@ def load_settings(
     """The effective settings: environment > secrets > extra file > profile > settings.yaml.
 
     `profile` wins over FLEET_PROFILE; without both it is `paper`. `environ` is the process's own when not given.
+    Relative paths start at the working directory, those of a shipped profile at `config/`.
     Raises SettingsError with file or variable, parameter path, value received and valid range.
     """
     variables = os.environ if environ is None else environ
     chosen, where = _profile(profile, variables)
     layers = [
         _without_profile(yaml_layer(FOLDER / "settings.yaml")),
-        _without_profile(yaml_layer(FOLDER / "profiles" / f"{chosen}.yaml")),
+        anchored(_without_profile(yaml_layer(FOLDER / "profiles" / f"{chosen}.yaml")), Settings, FOLDER),
         Layer(where, {"profile": chosen}, {}),
     ]
     if extra_file is not None:

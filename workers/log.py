@@ -18,6 +18,7 @@ MASK: Final = "***"
 SECRET_NAME: Final = re.compile(r"pass(word|wd|phrase)?$|secret|token|api_?key|authorization|credential", re.IGNORECASE)
 CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]*@")
 UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+LARGEST: Final = 2**63  # what JSON parsers bear; NaN and infinities are not below it either
 TRACEBACK: Final = "exception"
 LIBRARIES: Final = ("rq.worker", "rq.job", "rq.queue", "rq.scheduler", "rq.cron")
 
@@ -97,7 +98,7 @@ def _clean(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean("", inner) for inner in value]
     if value is None or isinstance(value, bool | int | float):
-        return value
+        return value if value is None or abs(value) < LARGEST else str(value)
     return _clean_text(str(value), keep="\n\t" if name == TRACEBACK else "")
 
 

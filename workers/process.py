@@ -11,7 +11,7 @@ from typing import Final
 import redis
 import structlog
 from redis.exceptions import AuthenticationError, AuthorizationError
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_when_event_set, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_when_event_set, wait_random_exponential
 
 from pipeline.errors import TransientError
 from workers.adapters.keys import HEARTBEAT_TTL_S, Keys
@@ -116,7 +116,7 @@ def _patiently(stop: Stop) -> Retrying:
 
     return Retrying(
         retry=retry_if_exception(is_transient),
-        wait=wait_exponential_jitter(initial=BACKOFF_FIRST_S, max=BACKOFF_LONGEST_S, jitter=BACKOFF_FIRST_S),
+        wait=wait_random_exponential(multiplier=BACKOFF_FIRST_S, max=BACKOFF_LONGEST_S, min=BACKOFF_FIRST_S / 2),
         stop=stop_when_event_set(stop),  # type: ignore[arg-type] # anything with is_set() will do
         sleep=pause,
         before_sleep=_say_delayed,

@@ -5,13 +5,16 @@ import hashlib
 import os
 import zlib
 from collections import deque
+from io import FileIO
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from pipeline.errors import SettingsError, TransientError
 from workers.adapters.lines import CHUNK_BYTES, Mark, RawPost, SourceError, Splitter
 
 HEAD_BYTES: Final = 1024
+
+Content = FileIO | gzip.GzipFile
 
 
 class JsonlSource:
@@ -27,7 +30,7 @@ class JsonlSource:
         self._packed = path.suffix == ".gz"
         if tail and self._packed:
             raise SettingsError(f"source.tail = true cannot follow the packed file {path}; valid: false")
-        self._file: IO[bytes] | None = None
+        self._file: Content | None = None
         self._splitter = Splitter()
         self._head = b""
         self._ready: deque[RawPost] = deque()
@@ -46,9 +49,7 @@ class JsonlSource:
         self.close()
         self._file = self._open()
         self._ended = False
-        self._begin(0)
-        if mark is not None and mark.offset > 0 and self._is_of(mark):
-            self._begin(mark.offset)
+        self._begin(mark.offset if mark is not None and self._is_of(mark) else 0)
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""
@@ -125,10 +126,11 @@ class JsonlSource:
     def _is_of(self, mark: Mark) -> bool:
         """Whether the mark was made on this content, which still reaches so far."""
         file = self._opened()
-        length = int(mark.identity.partition(":")[0])
+        length = mark.identity.partition(":")[0]
         try:
-            same = _identity(file.read(length)) == mark.identity
-            return same and file.seek(mark.offset - 1) == mark.offset - 1 and len(file.read(1)) == 1
+            same = length.isdigit() and _identity(file.read(int(length))) == mark.identity
+            file.seek(max(0, mark.offset - 1))
+            return same and (mark.offset == 0 or bool(file.read(1)))
         except (EOFError, OSError, zlib.error) as damaged:
             raise SourceError(f"{self._path}: damaged gzip file ({damaged})") from damaged
 
@@ -140,17 +142,16 @@ class JsonlSource:
             at = self._splitter.position
             raise SourceError(f"{self._path}: cannot be read after byte {at} ({damaged})") from damaged
 
-    def _opened(self) -> IO[bytes]:
+    def _opened(self) -> Content:
         """The open file."""
         if self._file is None:
             raise SourceError(f"{self._path}: read before connect()")
         return self._file
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> Content:
         """The file. Raises as `connect` says."""
         try:
-            raw = self._path.open("rb", buffering=0)
-            return gzip.GzipFile(fileobj=raw, mode="rb") if self._packed else raw  # type: ignore[return-value]
+            return gzip.open(self._path) if self._packed else self._path.open("rb", buffering=0)
         except FileNotFoundError as missing:
             if self._tail:
                 raise TransientError(f"source.path = {self._path} is not there yet") from missing

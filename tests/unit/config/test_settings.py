@@ -1,5 +1,7 @@
 """Settings: which place wins, what is refused and how the refusal reads."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -99,7 +101,9 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 
 def test_variables_of_other_programs_are_none_of_our_business() -> None:
     """Only names that begin with FLEET_ are compared."""
-    assert load_settings(environ={"FLEETING": "1", "RQ_KEY_PREFIX": "x", "fleet_log__level": "nonsense"})
+    others = {"FLEETING": "1", "RQ_KEY_PREFIX": "x", "fleet_log__level": "nonsense"}
+
+    assert load_settings(environ=others) == load_settings(environ={})
 
 
 def test_the_process_environment_counts_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +191,7 @@ def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    """pydantic-settings would pass over it."""
+    """The library would pass over it."""
     assert "there is no such settings file" in refusal(extra_file=tmp_path / "nowhere.yaml")
 
 
@@ -266,7 +270,7 @@ def test_every_value_knows_where_it_came_from(tmp_path: Path) -> None:
     assert origin(settings, "redis.url") == "FLEET_REDIS_URL"
     assert origin(settings, "profile") == "--profile"
     assert origin(settings, "clock").startswith(str(FOLDER / "profiles" / "replay.yaml"))
-    assert origin(settings, "workers.immediate").startswith(str(FOLDER / "settings.yaml"))
+    assert origin(settings, "workers.maintenance").startswith(str(FOLDER / "settings.yaml"))
     assert origin(Settings(), "workers.immediate") == "default"
 
 
@@ -282,6 +286,40 @@ def test_settings_cannot_be_changed() -> None:
     """Every process decides with the numbers it started with."""
     with pytest.raises(ValueError, match="frozen"):
         Settings().clock = "event"  # type: ignore[misc]
+
+
+def test_the_fingerprint_is_the_same_in_every_process() -> None:
+    """Sets have another order under another hash seed; a trace must name the same settings everywhere."""
+    program = (
+        "from config.settings import load_settings;"
+        'print(load_settings(environ={\'FLEET_PAPER__HARD_TO_BORROW\': \'["A", "B", "C"]\'}).fingerprint)'
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed},
+            cwd=FOLDER.parent,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "changes"), [({"FLEET_RISK__MAX_ORDER_USD": "1"}, True), ({"FLEET_LOG__LEVEL": "debug"}, False)]
+)
+def test_the_fingerprint_tells_whether_decisions_may_differ(environ: dict[str, str], *, changes: bool) -> None:
+    """A limit counts, a log level does not."""
+    assert (load_settings(environ=environ).fingerprint != load_settings(environ={}).fingerprint) is changes
+
+
+def test_paths_of_a_shipped_profile_start_at_the_folder_of_settings() -> None:
+    """The demo runs from any working directory."""
+    assert load_settings("demo", environ={}).market.bars_dir == FOLDER / "demo" / "bars"
+    assert load_settings("demo", environ={"FLEET_MARKET__BARS_DIR": "bars"}).market.bars_dir == Path("bars")
 
 
 # ---- settings.yaml ------------------------------------------------------------------------------------------------

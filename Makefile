@@ -1,0 +1,65 @@
+# Two commands: `make run` shows a recorded day end to end, `make test` proves everything that needs no Docker.
+# Needed: make and python3 >= 3.11 with venv. Everything else is installed into .venv, in pinned versions.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint lock clean check-python
+
+help:
+	@echo "make run    a recorded day through the whole fleet, with a summary at the end (under a minute)"
+	@echo "make test   lint, types, layers and every test that needs no Docker"
+	@echo "make lint   lint, types and layers only"
+	@echo "make lock   resolve and pin the dependencies again (needs uv)"
+	@echo "make clean  remove .venv and caches"
+
+run: $(VENV)/run.stamp
+	$(BIN)/fleet run --demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check-python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "$(PYTHON) is missing. Debian/Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is `$(PYTHON) -V 2>&1`; valid: Python >= 3.11." \
+			"Try: make PYTHON=python3.12 (Debian/Ubuntu: sudo apt-get install python3.12 python3.12-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		version=`$(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'`; \
+		echo "$(PYTHON) cannot make virtual environments: the package python$$version-venv is missing." \
+			"Debian/Ubuntu: sudo apt-get install python$$version-venv" >&2; exit 1; }
+
+$(VENV)/made.stamp: | check-python
+	@echo "making $(VENV) with `$(PYTHON) -V`"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/made.stamp requirements.lock pyproject.toml
+	@echo "installing pinned packages (once)"
+	@$(PIP) install --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
+	@echo "installing pinned tools for tests (once)"
+	@$(PIP) install --requirement requirements-dev.lock
+	@touch $@
+
+UV_COMPILE := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dashboard --no-header --no-annotate
+lock:
+	$(UV_COMPILE) --group build --upgrade --output-file requirements.lock
+	$(UV_COMPILE) --group build --group dev --constraints requirements.lock --upgrade --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
