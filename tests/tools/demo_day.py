@@ -45,7 +45,7 @@ class AlwaysFresh:
 
 @dataclass(frozen=True, slots=True)
 class DemoDay:
-    """What came of the day. `results`: what each decision said last; `fills`: in order of time, with the result of each."""
+    """What came of the day. `results`: what each decision said last; `fills`: in order of time."""
 
     messages: int
     refused: Counter[str]
