@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ from pipeline.errors import FleetError, SettingsError
 from workers.adapters.posts import MAX_LINE_BYTES
 
 REPORT_EVERY_S = 2.0
+UNLINK_CHUNK = 1000
 
 
 def run_replay(
@@ -100,13 +102,8 @@ def _examples(fleet: Any) -> dict[str, str]:
 def _forget(fleet: Any) -> None:
     """Remove the run's own namespace from a shared server."""
     client: redis.Redis = fleet.client
-    batch: list[Any] = []
-    for key in client.scan_iter(f"{fleet.keys.prefix}:*", count=1000):
-        batch.append(key)
-        if len(batch) >= 1000:
-            client.unlink(*batch)
-            batch = []
-    if batch:
+    keys = client.scan_iter(f"{fleet.keys.prefix}:*", count=UNLINK_CHUNK)
+    while batch := list(islice(keys, UNLINK_CHUNK)):
         client.unlink(*batch)
 
 

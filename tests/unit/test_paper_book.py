@@ -327,4 +327,4 @@ def test_orders_are_named_by_their_bracket_and_role() -> None:
 
     assert state.fills[0].fill_id == "x.entry"
     assert state.cursor == at("15:30")
-    assert NOW == at("15:00")
+    assert at("15:00") == NOW

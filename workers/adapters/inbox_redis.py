@@ -61,7 +61,7 @@ class RedisInbox:
             "detail": detail[:500],
             "raw": raw[:RAW_LIMIT].decode("utf-8", "replace"),
         }
-        pipe.xadd(self._keys.dead(), fields, maxlen=DEAD_MAXLEN)  # type: ignore[arg-type]
+        pipe.xadd(self._keys.dead(), fields, maxlen=DEAD_MAXLEN)
         pipe.hincrby(self._keys.tally(), f"{'refused' if refused else 'dead'}:{reason}", 1)
         pipe.execute()
 

@@ -42,16 +42,17 @@ class GuardedJob(Job):
 
     def problem(self) -> str | None:
         """Why this job must not run, None when it may."""
-        if self.func_name not in ALLOWED:
-            return f"function {self.func_name!r:.120} is not one of {sorted(ALLOWED)}"
-        if self.instance is not None:
+        job: Any = self  # RQ's attributes, some without types
+        if job.func_name not in ALLOWED:
+            return f"function {job.func_name!r:.120} is not one of {sorted(ALLOWED)}"
+        if job.instance is not None:
             return "it is bound to an instance"
-        if self._success_callback_name or self._failure_callback_name or self._stopped_callback_name:
+        if job._success_callback_name or job._failure_callback_name or job._stopped_callback_name:
             return "it carries a callback"
-        if self._dependency_ids or self.repeats_left:
+        if job._dependency_ids or job.repeats_left:
             return "it carries dependents or repeats"
-        if not (isinstance(self.timeout, int) and 0 < self.timeout <= MAX_TIMEOUT_S):
-            return f"timeout {self.timeout!r} is out of range; valid: 1..{MAX_TIMEOUT_S} s"
+        if not (isinstance(job.timeout, int) and 0 < job.timeout <= MAX_TIMEOUT_S):
+            return f"timeout {job.timeout!r} is out of range; valid: 1..{MAX_TIMEOUT_S} s"
         return None
 
 
