@@ -50,7 +50,7 @@ class Router:
             time.sleep(self.block_ms / 1000)
             return 0
         if self.backlog.buffered() >= self.max_buffered_total:
-            log.warning("backlog.full", limit=self.max_buffered_total)
+            log.warning("backlog.filled", limit=self.max_buffered_total)
             time.sleep(self.block_ms / 1000)
             return 0
         deliveries = self._deliveries()
