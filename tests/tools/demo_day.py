@@ -31,7 +31,6 @@ from workers.adapters.paper_memory import MemoryPaperStore
 from workers.adapters.posts import parse_post
 from workers.settlement import Settlement
 
-CONFIG = Path(__file__).parents[2] / "config"
 START = datetime(2025, 9, 17, tzinfo=UTC)
 CLOSE_OF_NEXT_SESSION = datetime(2025, 9, 18, 20, 0, tzinfo=UTC)
 
@@ -160,7 +159,7 @@ def read_posts(path: Path) -> tuple[list[SocialMessage], Counter[str]]:
 
 
 def located(path: Path | None) -> Path:
-    """A path of the profile, which starts at config/."""
+    """A path the profile must name."""
     if path is None:
         raise ValueError("the demo's profile names every file")
-    return CONFIG / path
+    return path
