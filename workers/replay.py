@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from pipeline.book import apply_fill
@@ -241,9 +242,16 @@ class Replay:
             "starting_equity": str(self.fleet.settings.paper.starting_cash),
             "final_equity": str(equity),
             "profit": str(equity - self.fleet.settings.paper.starting_cash),
+            "digest": self._digest(),
             "seconds": round(seconds, 2),
             "messages_per_second": round(self._intake.read / seconds, 1) if seconds else 0.0,
         }
+
+    def _digest(self) -> str:
+        """16 hexadecimal digits of every decision's end and every fill: equal digests mean equal runs."""
+        ends = sorted(f"{end['id']} {end['outcome']} {end['rule']} {end['at']}" for end in self.fleet.journal.ends())
+        fills = [f"{f.symbol} {f.side} {f.quantity} {f.price} {f.at} {f.role}" for f in self.fleet.ledger.fills()]
+        return sha256("\n".join([*ends, *fills]).encode()).hexdigest()[:16]
 
 
 def count_outcomes(tally: dict[str, int]) -> dict[str, Any]:

@@ -83,6 +83,10 @@ class RedisJournal:
             pipe.hget(self._keys.outcome(one), "state")
         return [Outcome(str(state)) if state is not None else None for state in pipe.execute()]
 
+    def ends(self) -> list[dict[str, str]]:
+        """Every final decision that is still kept: id, symbol, outcome, rule and time, oldest first."""
+        return [dict(fields) for _, fields in self._redis.xrange(self._keys.decisions())]
+
     def tally(self) -> dict[str, int]:
         """Every counter: legs, `leg:<outcome>`, `decision:<outcome>`, `rule:<outcome>:<rule>`, `refused:<reason>`."""
         return {str(name): int(value) for name, value in self._redis.hgetall(self._keys.tally()).items()}
