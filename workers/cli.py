@@ -113,14 +113,14 @@ def run(
     from workers.stop import Stop
 
     stop = Stop().listen()
-    with crew.server(settings) as variables:
-        os.environ.update(variables)
+    with crew.server(settings) as server:
+        os.environ["FLEET_REDIS_URL"] = server.url
         fleet = _runtime()
         err.print(
-            f"[bold]signal-fleet[/bold] runs on {variables['FLEET_REDIS_URL'].split('@')[-1]} "
+            f"[bold]signal-fleet[/bold] runs on {server.url.split('@')[-1]} "
             f"(profile {settings.profile}). Ctrl-C stops it; `fleet status` shows how it stands."
         )
-        raise typer.Exit(crew.run(fleet, os.environ, stop))
+        raise typer.Exit(crew.run(fleet, os.environ, stop, server.revive))
 
 
 @app.command()

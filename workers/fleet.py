@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import redis
@@ -21,20 +22,25 @@ LOOK_EVERY_S = 0.1
 SUSPECT_FOR_S = 1.0
 
 
-@contextmanager
-def server(settings: Settings, *, fresh: bool = False) -> Iterator[dict[str, str]]:
-    """The variables by which children find the server: the configured one, else an embedded one of our own.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the fleet's Redis is; `revive` starts an embedded one again, with its data, if it died."""
 
-    `fresh`: the embedded server starts empty; its earlier contents are removed, unless someone is using them.
-    """
+    url: str
+    revive: Callable[[], object] = lambda: None
+
+
+@contextmanager
+def server(settings: Settings, *, fresh: bool = False) -> Iterator[Server]:
+    """The configured server, else an embedded one of our own, which `fresh` empties first."""
     if settings.redis.url is not None:
-        yield {"FLEET_REDIS_URL": settings.redis.url.get_secret_value()}
+        yield Server(settings.redis.url.get_secret_value())
         return
     with EmbeddedServer(settings.data_dir) as embedded:
         if fresh:
             with redis.Redis.from_url(embedded.url) as client:
                 client.flushall()
-        yield {"FLEET_REDIS_URL": embedded.url}
+        yield Server(embedded.url, embedded.revive)
 
 
 def workers(settings: Settings, count: int | None = None) -> list[ChildSpec]:
@@ -68,9 +74,15 @@ class Crew:
     """Children and what must happen when one of them dies: its jobs go back to their queue at once."""
 
     def __init__(
-        self, fleet: Runtime, children: list[ChildSpec], environ: Mapping[str, str], log_dir: Path | None
+        self,
+        fleet: Runtime,
+        children: list[ChildSpec],
+        environ: Mapping[str, str],
+        log_dir: Path | None,
+        revive: Callable[[], object] = lambda: None,
     ) -> None:
         self._fleet = fleet
+        self._revive = revive
         self.supervisor = Supervisor(children, env=environ, grace_s=10, on_exit=self._on_exit, log_dir=log_dir)
         self._log_dir = log_dir
         self._suspects: list[tuple[float, str, list[str]]] = []
@@ -82,6 +94,7 @@ class Crew:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_EVERY_S
+        self._revive()
         self.supervisor.poll()
         self._recover_taken()
         if self.supervisor.fatal is not None:
@@ -120,12 +133,12 @@ class Crew:
             self.recovered += self._fleet.queues.recover_taken(suspect[1], suspect[2])
 
 
-def run(fleet: Runtime, environ: Mapping[str, str], stop: Stop) -> int:
+def run(fleet: Runtime, environ: Mapping[str, str], stop: Stop, revive: Callable[[], object]) -> int:
     """The whole fleet on this machine until SIGTERM; the exit code."""
     settings = fleet.settings
     now = fleet.clock.now()
     fleet.initialise_if_empty("fleet run", now)
-    return Crew(fleet, everything(settings), environ, settings.data_dir / "logs").run(stop)
+    return Crew(fleet, everything(settings), environ, settings.data_dir / "logs", revive).run(stop)
 
 
 def router() -> ChildSpec:

@@ -44,13 +44,13 @@ def run_replay(
     from workers import fleet as crew_of
     from workers.replay import Replay, ReplayOptions
 
-    with crew_of.server(settings, fresh=True) as variables:
-        os.environ.update(variables)
+    with crew_of.server(settings, fresh=True) as server:
+        os.environ["FLEET_REDIS_URL"] = server.url
         fleet = runtime_of()
         _refuse_live(fleet)
         fleet.initialise_if_empty("fleet replay", fleet.clock.now())
         children = [crew_of.router(), *crew_of.workers(settings, workers)]
-        crew = crew_of.Crew(fleet, children, os.environ, settings.data_dir / "logs")
+        crew = crew_of.Crew(fleet, children, os.environ, settings.data_dir / "logs", server.revive)
         try:
             crew.wait_until_ready(len(children) - 1)
             with _progress() as report:

@@ -207,3 +207,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """File and reason."""
     with pytest.raises(MarketDataError, match=r"MSFT\.csv: cannot be read as CSV"):
         CsvMarketData(tmp_path, sessions=xnys()).bars("MSFT", at("2014-07-08 00:00"), 1)
+
+
+def test_a_file_that_grows_is_followed(tmp_path: Path) -> None:
+    """Bars appended while the fleet runs are known at the next question, not after a restart."""
+    path = tmp_path / "AAPL.csv"
+    path.write_text(TIMED + FIRST_MINUTE + SECOND_MINUTE)
+    market = CsvMarketData(tmp_path, sessions=xnys())
+    as_of = datetime(2014, 7, 7, 13, 33, tzinfo=UTC)
+    before = len(market.bars("AAPL", as_of, 10))
+    path.write_text(TIMED + FIRST_MINUTE + SECOND_MINUTE + "2014-07-07T13:32:00Z,10,11,9,10.75,100\n")
+
+    assert before == 2
+    assert len(market.bars("AAPL", as_of, 10)) == 3
+    quote = market.quote("AAPL", as_of)
+    assert quote is not None
+    assert str(quote.price) == "10.75"

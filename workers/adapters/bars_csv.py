@@ -1,22 +1,24 @@
 """Market data from a folder of CSV files, one per symbol: daily bars or bars of any shorter interval."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import MarketDataError
-from pipeline.models import Bars, IntArray
+from pipeline.models import Bars, IntArray, Quote
+from pipeline.tickers import file_name as stem_of
 from workers.adapters.calendar import SessionTable
 from workers.adapters.csv_table import Table, read_table
-from workers.adapters.series import ONE_DAY, SYMBOL, SeriesMarketData
+from workers.adapters.series import ONE_DAY, SYMBOL, SeriesMarketData, checked
 
 PRICES = ("open", "high", "low", "close")
 
 
 class CsvMarketData(SeriesMarketData):
-    """`MarketData` and `BarHistory` over `folder`; BRK.B is in BRK-B.csv. Files are read when first asked for.
+    """`MarketData` and `BarHistory` over `folder`; BRK.B is in BRK-B.csv. Files are read when first asked for, and
+    again when they changed, so a folder that is written to all day is followed.
 
     Daily files have the columns `date, open, high, low, close, volume`, others `timestamp` (a bar's start in ISO,
     without zone UTC) instead of `date`; further columns are ignored. Rows rise; gaps are allowed; one wrong row
@@ -27,6 +29,27 @@ class CsvMarketData(SeriesMarketData):
         super().__init__(sessions)
         self._folder = _existing(folder)
         self._daily_folder = None if daily_folder is None else _existing(daily_folder)
+        self._versions: dict[str, tuple[int, ...]] = {}
+
+    def bars(self, symbol: str, as_of: datetime, count: int) -> Bars:
+        """As the port says, of the files as they are now."""
+        self._follow(symbol)
+        return super().bars(symbol, as_of, count)
+
+    def daily_bars(self, symbol: str, as_of: datetime, count: int) -> Bars:
+        """As the port says, of the files as they are now."""
+        self._follow(symbol)
+        return super().daily_bars(symbol, as_of, count)
+
+    def bars_between(self, symbol: str, start: datetime, end: datetime) -> Bars:
+        """As the port says, of the files as they are now."""
+        self._follow(symbol)
+        return super().bars_between(symbol, start, end)
+
+    def quote(self, symbol: str, as_of: datetime) -> Quote | None:
+        """As the port says, of the files as they are now."""
+        self._follow(symbol)
+        return super().quote(symbol, as_of)
 
     def load(self, symbol: str) -> Bars:
         """The bars of the symbol's file."""
@@ -51,6 +74,15 @@ class CsvMarketData(SeriesMarketData):
         folders = [self._folder] if self._daily_folder is None else [self._folder, self._daily_folder]
         return tuple(problem for folder in folders for problem in self._problems(folder))
 
+    def _follow(self, symbol: str) -> None:
+        """Forget what was read of files that changed since: two system calls, no reading."""
+        name = file_name(checked(symbol))
+        folders = (self._folder,) if self._daily_folder is None else (self._folder, self._daily_folder)
+        version = tuple(part for folder in folders for part in _version(folder / name))
+        if self._versions.get(symbol) != version:
+            self.forget(symbol)
+            self._versions[symbol] = version
+
     def _problems(self, folder: Path) -> list[str]:
         problems: list[str] = []
         intervals: dict[Path, timedelta] = {}
@@ -68,7 +100,16 @@ class CsvMarketData(SeriesMarketData):
 
 def file_name(symbol: str) -> str:
     """The file of a canonical symbol."""
-    return f"{symbol.replace('.', '-')}.csv"
+    return f"{stem_of(symbol)}.csv"
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """What changes when the file does; nothing of a missing one, which reading reports."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
 def symbol_of(path: Path) -> str:

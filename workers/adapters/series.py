@@ -66,6 +66,11 @@ class SeriesMarketData(ABC):
         checked(symbol)
         return None
 
+    def forget(self, symbol: str) -> None:
+        """Load the symbol's series again when it is next asked for."""
+        self._series.pop(symbol, None)
+        self._daily.pop(symbol, None)
+
     def _whole(self, symbol: str) -> Bars:
         series = self._series.get(symbol)
         if series is None:
