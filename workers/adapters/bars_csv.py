@@ -17,8 +17,9 @@ PRICES = ("open", "high", "low", "close")
 
 
 class CsvMarketData(SeriesMarketData):
-    """`MarketData` and `BarHistory` over `folder`; BRK.B is in BRK-B.csv. Files are read when first asked for, and
-    again when they changed, so a folder that is written to all day is followed.
+    """`MarketData` and `BarHistory` over `folder`; BRK.B is in BRK-B.csv.
+
+    Files are read when first asked for, and again when they changed, so a folder that is written to is followed.
 
     Daily files have the columns `date, open, high, low, close, volume`, others `timestamp` (a bar's start in ISO,
     without zone UTC) instead of `date`; further columns are ignored. Rows rise; gaps are allowed; one wrong row
