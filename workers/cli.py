@@ -279,7 +279,7 @@ def trace(
 ) -> None:
     """One message's or decision's way through every stage, with every number."""
     with _reading() as fleet:
-        from workers.screen import trace_text
+        from workers.story import tell
         from workers.trace import trace as gather
 
         found = gather(fleet, wanted)
@@ -287,7 +287,7 @@ def trace(
             raise RefusedError(
                 f"nothing is known of {_plain(wanted)}; `fleet inspect decisions` lists what was decided"
             )
-        _show(found, as_json=as_json, text=trace_text(found))
+        _show(found, as_json=as_json, text=tell(found))
 
 
 @app.command()

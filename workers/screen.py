@@ -1,7 +1,10 @@
 """What people see on a terminal: status, traces and summaries as text."""
 
+import shutil
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -71,7 +74,7 @@ def summary_text(found: dict[str, Any], data_dir: str) -> Group:
     head.add_row("time", f"{found['seconds']} s, {found['messages_per_second']} messages/s")
     example = found["examples"].get("executed") or next(iter(found["examples"].values()), "ID")
     hints = Table(title="look further", show_header=False)
-    where = f"fleet --profile {found['profile']} --data-dir {data_dir}"
+    where = f"{_program()} --profile {found['profile']} --data-dir {_near(data_dir)}"
     hints.add_row("why a trade", f"{where} trace '{example}'")
     hints.add_row("what was decided", f"{where} inspect decisions")
     hints.add_row("bad input", f"{where} dead")
@@ -79,33 +82,13 @@ def summary_text(found: dict[str, Any], data_dir: str) -> Group:
     return Group(outcome_table(found), head, hints)
 
 
-def trace_text(found: dict[str, Any]) -> str:
-    """A trace as indented lines, in the order things happened."""
-    lines = [f"trace of {found['id']} (settings {found['settings']})"]
-    if found["message"]:
-        lines += ["message", *_lines(found["message"], 1)]
-    for leg, fields in found["legs"].items():
-        lines += [f"leg {leg}", *_lines(fields, 1)]
-    for decision, fields in found["decisions"].items():
-        lines += [f"decision {decision}", *_lines(fields, 1)]
-    return "\n".join(lines)
+def _program() -> str:
+    """How this program was called, as short as it works from here."""
+    called = Path(sys.argv[0])
+    return "fleet" if called.name != "fleet" or shutil.which("fleet") == str(called) else _near(str(called))
 
 
-def _lines(value: Any, depth: int) -> list[str]:
-    pad = "  " * depth
-    if isinstance(value, dict):
-        return [line for name, inner in value.items() for line in _entry(pad, str(name), inner, depth)]
-    if isinstance(value, list):
-        return [line for index, inner in enumerate(value) for line in _entry(pad, f"[{index}]", inner, depth)]
-    return [f"{pad}{_safe(value)}"]
-
-
-def _entry(pad: str, name: str, value: Any, depth: int) -> list[str]:
-    if isinstance(value, dict | list) and value:
-        return [f"{pad}{name}", *_lines(value, depth + 1)]
-    return [f"{pad}{name}: {_safe(value)}"]
-
-
-def _safe(value: Any) -> str:
-    text = str(value)
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+def _near(path: str) -> str:
+    """The path relative to the working directory when it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

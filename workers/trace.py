@@ -24,7 +24,6 @@ def trace(fleet: Runtime, wanted: str) -> dict[str, Any] | None:
         "message": message,
         "legs": legs,
         "decisions": {decision: _decision(fleet, decision) for decision in sorted(decisions)},
-        "settings": fleet.settings.fingerprint,
     }
 
 

@@ -97,7 +97,7 @@ class Runtime:
     @cached_property
     def journal(self) -> RedisJournal:
         """Outcomes."""
-        return RedisJournal(self.client, self.keys)
+        return RedisJournal(self.client, self.keys, self.settings.fingerprint)
 
     @cached_property
     def votes(self) -> CachedVotes:

@@ -1,18 +1,15 @@
-"""Values of the core as JSON a person can read with redis-cli, and signals back again."""
+"""Values of the core as JSON a person can read with redis-cli."""
 
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import orjson
-from pydantic import TypeAdapter
 
-from pipeline.models import Outcome, ProcessResult, Signal
+from pipeline.models import Outcome, ProcessResult
 
 VERSION = 1
-_SIGNALS = TypeAdapter(Signal)
 
 
 def dumps(value: Any) -> str:
@@ -20,26 +17,24 @@ def dumps(value: Any) -> str:
     return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def result_json(result: ProcessResult) -> str:
-    """Everything a trace explains; a batch without consensus keeps only its counts."""
-    if result.outcome is Outcome.NO_CONSENSUS:
-        document: dict[str, Any] = {"aggregate": result.aggregate, "refusal": result.refusal}
-    else:
-        document = {name: value for name, value in asdict(result).items() if value is not None}
-    return dumps({"v": VERSION, "status": result.status, "at": result.timestamp, "symbol": result.symbol, **document})
+_NO_CONSENSUS = ("aggregate", "refusal")
+_TOLD = ("recommendation", "execution_result", "error", "refusal", "aggregate", "reservation", "gate")
 
 
-def signal_json(signal: Signal) -> str:
-    """A signal, to be decided again later."""
-    return dumps({"v": VERSION, **asdict(signal)})
-
-
-def signal_from(raw: str | bytes) -> Signal:
-    """The signal of `signal_json`. Raises ValueError for another version."""
-    document = orjson.loads(raw)
-    if document.pop("v", None) != VERSION:
-        raise ValueError(f"signal document has another version; valid: {VERSION}")
-    return _SIGNALS.validate_python(document, strict=False)
+def result_json(result: ProcessResult, settings: str) -> str:
+    """Everything a trace explains, with the settings' fingerprint; without consensus only the counts."""
+    told = _NO_CONSENSUS if result.outcome is Outcome.NO_CONSENSUS else _TOLD
+    if result.recommendation is None:
+        told = (*told, "validation")
+    facts = {name: getattr(result, name) for name in told}
+    head = {
+        "v": VERSION,
+        "status": result.status,
+        "at": result.timestamp,
+        "symbol": result.symbol,
+        "settings": settings,
+    }
+    return dumps(head | {name: value for name, value in facts.items() if value is not None})
 
 
 def _plain(value: Any) -> Any:

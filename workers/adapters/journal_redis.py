@@ -57,7 +57,9 @@ return changed and 1 or 0
 class RedisJournal:
     """Implements `Journal`; `settle` ends decisions whose order became definite."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, settings: str = "") -> None:
+        """`settings`: the fingerprint kept with every decision."""
+        self._settings = settings
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._script = client.register_script(RECORD)
@@ -115,7 +117,7 @@ class RedisJournal:
                 refusal.observed,
                 refusal.limit,
                 result.timestamp.isoformat(),
-                result_json(result),
+                result_json(result, self._settings),
                 OUTCOME_TTL_S,
                 result.symbol or "",
                 to_ms(result.timestamp),
