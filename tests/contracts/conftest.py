@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import redis
 
-from config.paper import PaperSettings
 from tests.money import D, keyspace
 from workers.adapters.control_memory import MemoryControl
 from workers.adapters.control_redis import RedisControl
@@ -32,7 +31,6 @@ class Vault:
     intents: MemoryIntents | RedisIntents
     paper: MemoryPaperStore | RedisPaperStore
     client: redis.Redis | None = None
-    settings: PaperSettings = PaperSettings()
 
     def holds(self, **expected: Any) -> None:
         """The server's keyspace, without the prefix, is exactly this; `...` stands for any value."""

@@ -21,22 +21,26 @@ LATER = NOW + timedelta(minutes=1)
 
 
 def report(status: OrderStatus = OrderStatus.ACCEPTED, fills: int = 0, *, closed: bool = False) -> OrderReport:
+    """The broker's answer with this many fills."""
     made = tuple(a_fill(fill_id=f"f{n}") for n in range(fills))
     return OrderReport(NAME, "AAA", status, filled_quantity=10 if fills else 0, fills=made, closed=closed)
 
 
 def active(vault: Vault) -> Vault:
+    """The vault with trading on."""
     vault.control.set(TradingState.ACTIVE, "ann", "test", NOW)
     return vault
 
 
 def sent(vault: Vault) -> Vault:
+    """The vault with the order written SENT."""
     active(vault).intents.create(ORDER)
     assert vault.intents.mark_sent(NAME, NOW, LATER) is None
     return vault
 
 
 def state(vault: Vault) -> str | None:
+    """The intent's state."""
     intent = vault.intents.get(NAME)
     return intent.state if intent is not None else None
 
@@ -86,7 +90,7 @@ def test_sent_is_written_once(vault: Vault) -> None:
 
     assert vault.intents.mark_sent(NAME, NOW, LATER) == Refusal(Stage.EXECUTOR, ALREADY_SENT, "SENT", "NEW")
     assert [intent.client_order_id for intent in vault.intents.open()] == [NAME]
-    vault.holds(**{f"intent:{NAME}": row(state="SENT"), "open-intents": {NAME}, "control": ...})
+    vault.holds(**{f"intent:{NAME}": row(state="SENT"), "open-intents": {NAME}, "control": ..., "tally": {"orders": "1"}})
     assert set(vault.lives(f"intent:{NAME}").values()) <= {-1}
 
 
@@ -183,7 +187,7 @@ def test_an_intent_is_over_when_it_is_booked_closed_and_acknowledged(vault: Vaul
     assert state(vault) == "DONE"
     assert vault.intents.open() == ()
     over = row(state="DONE", fills="2", closed="1", booked="2", settled="1", report=dump(closed))
-    vault.holds(**{f"intent:{NAME}": over, "control": ...})
+    vault.holds(**{f"intent:{NAME}": over, "control": ..., "tally": {"orders": "1"}})
     assert all(0 < left <= 7 * 86_400 for left in vault.lives(f"intent:{NAME}").values())
 
 

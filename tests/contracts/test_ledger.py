@@ -27,22 +27,27 @@ def results(start: int = 100_000, realised: int = 0, worst: int = 0) -> dict[str
 
 
 def account(dollars: int = 100_000, **extra: str) -> dict[str, str]:
+    """The account's hash, from dollars."""
     return {"cash_micro": str(dollars * 1_000_000), **extra}
 
 
 def refused(answer: Reservation | Refusal) -> tuple[str, str, str] | None:
+    """Rule, observed value and limit of a refusal."""
     return (answer.rule, answer.observed, answer.limit) if isinstance(answer, Refusal) else None
 
 
 def buy(vault: Vault, symbol: str = "AAA", quantity: int = 10, price: str = "100", **facts: Any) -> bool:
+    """Book a purchase; ten shares of AAA at 100."""
     return trade(vault, Side.BUY, symbol, quantity, price, **facts)
 
 
 def sell(vault: Vault, symbol: str = "AAA", quantity: int = 10, price: str = "100", **facts: Any) -> bool:
+    """Book a sale; ten shares of AAA at 100."""
     return trade(vault, Side.SELL, symbol, quantity, price, **facts)
 
 
 def trade(vault: Vault, side: Side, symbol: str, quantity: int, price: str, **facts: Any) -> bool:
+    """Book a fill into its session."""
     session: Session = facts.pop("session", SESSION)
     name = facts.pop("fill_id", f"{symbol}-{side}-{price}")
     return vault.ledger.apply("d-1", a_fill(side, quantity, price, symbol=symbol, fill_id=name, **facts), session)
@@ -172,7 +177,7 @@ def test_gross_exposure_is_long_and_short_at_the_mark_with_reservations_and_this
     assert refused(vault.ledger.reserve(a_request(max_gross_exposure=D(4000)))) is None
 
 
-LIMITS = {
+LIMITS: dict[str, dict[str, Any]] = {
     "session_loss": {"max_session_loss": D(100)},
     "week_loss": {"max_week_loss": D(100)},
     "open_positions": {"max_open_positions": 1},
@@ -182,7 +187,7 @@ LIMITS = {
     "fleet_rate": {"max_per_minute": 1},
     "entries_after_loss": {"max_entries_per_hour_after_loss": 1},
 }
-WIDE = {
+WIDE: dict[str, Any] = {
     "max_session_loss": D(10_000),
     "max_week_loss": D(10_000),
     "max_open_positions": 100,

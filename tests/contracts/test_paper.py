@@ -29,6 +29,7 @@ def half_hours(symbol: str, *bars: Prices) -> Bars:
 
 
 def a_broker(vault: Vault, *bars: Prices, settings: PaperSettings | None = None) -> PaperBroker:
+    """The venue over this vault; AAA has these half-hour bars."""
     market = FakeMarket({"AAA": D(100)}, {"AAA": half_hours("AAA", *bars)})
     return PaperBroker(vault.paper, market, market, WeekdaySessions(), settings or PaperSettings())
 

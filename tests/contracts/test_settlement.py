@@ -124,6 +124,7 @@ def test_a_finished_trade_leaves_only_its_records(vault: Vault) -> None:
     vault.holds(
         **{
             "control": ...,
+            "tally": {"orders": "1"},
             "account": {"cash_micro": "100400000000"},
             "risk:2014-06-02": micro,
             "risk:2014-W23": micro,
@@ -154,11 +155,10 @@ def test_a_crash_after_booking_and_before_remembering_books_nothing_twice(vault:
     """The fill's name is in the ledger; the second run finds it."""
     floor = a_floor(vault, QUIET)
     floor.trade()
-    remember = vault.intents.booked
-    vault.intents.booked = _crash  # type: ignore[method-assign]
-    with pytest.raises(TransientError):
-        floor.settle("15:30")
-    vault.intents.booked = remember  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vault.intents, "booked", _crash)
+        with pytest.raises(TransientError):
+            floor.settle("15:30")
 
     assert floor.settle("15:30") == [LONG]
     assert vault.ledger.snapshot(SESSION).cash == D(89_995)
