@@ -90,7 +90,9 @@ def test_sent_is_written_once(vault: Vault) -> None:
 
     assert vault.intents.mark_sent(NAME, NOW, LATER) == Refusal(Stage.EXECUTOR, ALREADY_SENT, "SENT", "NEW")
     assert [intent.client_order_id for intent in vault.intents.open()] == [NAME]
-    vault.holds(**{f"intent:{NAME}": row(state="SENT"), "open-intents": {NAME}, "control": ..., "tally": {"orders": "1"}})
+    vault.holds(
+        **{f"intent:{NAME}": row(state="SENT"), "open-intents": {NAME}, "control": ..., "tally": {"orders": "1"}}
+    )
     assert set(vault.lives(f"intent:{NAME}").values()) <= {-1}
 
 

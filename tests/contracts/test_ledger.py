@@ -156,13 +156,14 @@ def test_a_closing_order_skips_every_limit_and_leaves_the_rates_alone(vault: Vau
 
 
 def test_symbols_are_counted_once_however_they_are_taken(vault: Vault) -> None:
-    """BBB held and queued, CCC reserved, AAA asked for: three symbols."""
+    """BBB held and queued, EEE queued, CCC reserved, AAA asked for: four symbols."""
     buy(vault, "BBB")
-    vault.ledger.hold(a_signal("BBB"), at("13:30", 3))
+    for symbol in ("BBB", "EEE"):
+        vault.ledger.hold(a_signal(symbol), at("13:30", 3))
     vault.ledger.reserve(a_request("CCC"))
 
-    assert refused(vault.ledger.reserve(a_request(max_open_positions=2))) == ("open_positions", "3", "2")
-    assert refused(vault.ledger.reserve(a_request(max_open_positions=3))) is None
+    assert refused(vault.ledger.reserve(a_request(max_open_positions=3))) == ("open_positions", "4", "3")
+    assert refused(vault.ledger.reserve(a_request(max_open_positions=4))) is None
 
 
 def test_gross_exposure_is_long_and_short_at_the_mark_with_reservations_and_this_order(vault: Vault) -> None:
@@ -213,6 +214,38 @@ def test_the_first_rule_that_refuses_is_named(vault: Vault, first: int) -> None:
 
     assert isinstance(answer, Refusal)
     assert answer.rule == names[first]
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit", "window", "lost"),
+    [
+        ("same_side_window", {"same_side_window_s": 90}, 90, False),
+        ("symbol_rate", {"max_per_symbol_per_minute": 1}, 60, False),
+        ("fleet_rate", {"max_per_minute": 1}, 60, False),
+        ("entries_after_loss", {"max_entries_per_hour_after_loss": 1}, 3600, True),
+    ],
+)
+@pytest.mark.parametrize("short_of_window_ms", [0, 1, None])
+def test_a_rates_window_slides_and_its_far_end_is_out(
+    vault: Vault, rule: str, limit: dict[str, int], window: int, short_of_window_ms: int | None, *, lost: bool
+) -> None:
+    """(as_of - window, as_of]: a millisecond inside counts, the edge and the future (None) do not."""
+    if lost:
+        buy(vault, at=NOW - timedelta(hours=2))
+        sell(vault, price="90", at=NOW - timedelta(hours=2))
+    age = -1 if short_of_window_ms is None else window * 1000 - short_of_window_ms
+    vault.ledger.reserve(a_request(decision_id="before", as_of=NOW - timedelta(milliseconds=age), **WIDE))
+    vault.ledger.release("before")
+    answer = vault.ledger.reserve(a_request(**(WIDE | limit)))
+
+    assert (answer.rule if isinstance(answer, Refusal) else None) == (rule if short_of_window_ms == 1 else None)
+
+
+def test_a_decision_does_not_count_against_itself(vault: Vault) -> None:
+    """Reserved, released and reserved again: one entry."""
+    for _ in range(2):
+        assert refused(vault.ledger.reserve(a_request(max_per_minute=1))) is None
+        vault.ledger.release("d-AAA")
 
 
 def test_a_refused_request_changes_nothing(vault: Vault) -> None:
@@ -410,3 +443,21 @@ def test_eight_workers_booking_the_same_fills_book_each_once(redis_client: redis
     assert booked == 40
     assert (after.positions["AAA"].quantity, after.cash) == (40, D(96_000))
     assert replace(after, equity=Decimal(0)).marks == {"AAA": D(100)}
+
+
+def test_eight_workers_booking_different_fills_of_one_symbol_lose_none(
+    redis_client: redis.Redis, server_url: str
+) -> None:
+    """8 x 25 fills of one share at 100: 200 shares for 20,000 dollars, whoever was faster."""
+
+    def book(worker: int) -> None:
+        with redis.Redis.from_url(server_url, decode_responses=True) as client:
+            ledger = RedisLedger(client, KEYS, CASH)
+            for n in range(25):
+                ledger.apply("d", a_fill(quantity=1, fill_id=f"w{worker}-{n}"), SESSION)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(book, range(8)))
+    position = RedisLedger(redis_client, KEYS, CASH).snapshot(SESSION).positions["AAA"]
+
+    assert (position.quantity, position.cost) == (200, D(20_000))

@@ -1,6 +1,6 @@
 """The paper venue: many processes, one account; the same in memory and on the real server."""
 
-from collections.abc import Callable
+import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,6 @@ from workers.adapters.paper_redis import RedisPaperStore
 QUIET = (100.0, 100.5, 99.5, 100.0)
 UP = (100.0, 105.0, 99.5, 104.5)
 Prices = tuple[float, float, float, float]
-BUILD = Callable[[FakeMarket], PaperBroker]
 
 
 def half_hours(symbol: str, *bars: Prices) -> Bars:
@@ -199,14 +198,15 @@ def test_eight_workers_living_through_the_same_orders_fill_each_once(
     names = [f"o-{n}" for n in range(20)]
     market = FakeMarket({}, {"AAA": half_hours("AAA", QUIET, UP)})
 
-    def work(_: int) -> None:
+    def work(worker: int) -> None:
+        mine = random.Random(worker).sample(names, k=len(names))
         with redis.Redis.from_url(server_url, decode_responses=True) as client:
             store = RedisPaperStore(client, KEYS, CASH)
             broker = PaperBroker(store, market, market, WeekdaySessions(), PaperSettings())
-            for name in names:
+            for name in mine:
                 broker.submit(an_order(client_order_id=name))
-            broker.updates(at("15:30"), names)
-            broker.updates(at("16:00"), names)
+            broker.updates(at("15:30"), mine)
+            broker.updates(at("16:00"), mine)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))

@@ -151,6 +151,17 @@ def test_settling_often_books_each_fill_once(vault: Vault) -> None:
     assert vault.ledger.snapshot(SESSION).cash == D(100_400)
 
 
+def test_a_booked_fill_is_not_offered_to_the_ledger_again(vault: Vault) -> None:
+    """What is remembered as booked costs no round trip."""
+    floor = a_floor(vault, QUIET, QUIET)
+    floor.trade()
+    floor.settle("15:30")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vault.ledger, "apply", _crash)
+
+        assert floor.settle("16:00") == [LONG]
+
+
 def test_a_crash_after_booking_and_before_remembering_books_nothing_twice(vault: Vault) -> None:
     """The fill's name is in the ledger; the second run finds it."""
     floor = a_floor(vault, QUIET)

@@ -231,6 +231,16 @@ def test_a_repeated_execution_sends_nothing_twice() -> None:
     assert second == first
 
 
+def test_a_gate_that_closed_since_does_not_take_a_sent_order_back() -> None:
+    """The order is at the broker: its risk stays set aside."""
+    desk = Desk()
+    first = desk.execute()
+    second = desk.execute(GateVerdict(open=False, factor=D(0), checks=()))
+
+    assert second == first
+    assert desk.reserved == {"AAA": D(1000)}
+
+
 def test_a_crash_before_sent_is_resumed_with_the_order_that_was_written() -> None:
     """NEW was written with 5 shares; the gate is wider now, the order stays."""
     desk = Desk()
