@@ -218,12 +218,18 @@ class TradeExecutor:
     # ---- flatten -----------------------------------------------------------------------------------------
 
     def _withdraw(self, intent: Intent, as_of: datetime) -> ExecutionResult | None:
-        """Cancel what works of one bracket; its fills are booked by settlement. A failure is a result."""
+        """Cancel what works of one bracket; its fills are booked by settlement. A failure is a result.
+
+        An order the broker has not heard of may still be on its way: it is reported as `unknown`, flatten again.
+        """
         try:
-            self._broker.cancel(intent.client_order_id, as_of)
+            report = self._broker.cancel(intent.client_order_id, as_of)
         except Exception as error:  # noqa: BLE001 - the others must still be flattened
             return _failed(intent.client_order_id, intent.symbol, intent.order.side, error)
-        return None
+        if report is not None:
+            return None
+        order = intent.order
+        return ExecutionResult(order.client_order_id, order.symbol, order.side, order.quantity, None, unknown=True)
 
     def _close(self, position: Position, as_of: datetime, reason: str) -> ExecutionResult:
         """One closing order, named by the act of flattening, so that repeating the act repeats nothing."""

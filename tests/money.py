@@ -134,14 +134,14 @@ def some_bars(symbol: str, *rows: tuple[datetime, datetime, float, float, float,
     """Bars from (start, end, open, high, low, close)."""
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * 6
     starts, ends = (np.array([int(at.timestamp()) for at in column], dtype=np.int64) for column in columns[:2])
-    prices = [np.array(column, dtype=np.float64) for column in columns[2:]]
-    return Bars(symbol, timedelta(minutes=30), starts, ends, *prices, np.full(len(rows), 1000.0))
+    first, high, low, last = (np.array(column, dtype=np.float64) for column in columns[2:])
+    return Bars(symbol, timedelta(minutes=30), starts, ends, first, high, low, last, np.full(len(rows), 1000.0))
 
 
-def a_levels(reference: str = "100", stop: str = "2", target: str = "4", **facts: Any) -> Levels:
+def a_levels(price: str = "100", stop: str = "2", target: str = "4", **facts: Any) -> Levels:
     """Stop 2 and target 4 dollars away from 100, tick one cent."""
-    price, near, far = D(reference), D(stop), D(target)
-    return replace(Levels(price, near, far, price - near, price + far, D("0.01")), **facts)
+    reference, near, far = D(price), D(stop), D(target)
+    return replace(Levels(reference, near, far, reference - near, reference + far, D("0.01")), **facts)
 
 
 def a_signal(symbol: str = "AAA", direction: Direction = Direction.LONG, **facts: Any) -> Signal:

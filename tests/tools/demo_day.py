@@ -38,7 +38,7 @@ CLOSE_OF_NEXT_SESSION = datetime(2025, 9, 18, 20, 0, tzinfo=UTC)
 class AlwaysFresh:
     """A collector that never dies."""
 
-    def is_fresh(self, as_of: datetime) -> bool:  # noqa: ARG002 - the port asks as of a moment
+    def is_fresh(self, as_of: datetime) -> bool:
         return True
 
 

@@ -11,6 +11,7 @@ from tests.money import NOW, D, a_fill
 
 
 def held(quantity: int, cost: str) -> Position:
+    """A position in AAA."""
     return Position("AAA", quantity, D(cost), NOW)
 
 

@@ -71,7 +71,7 @@ class FakeBroker:
 
     def cancel(self, client_order_id: str, as_of: datetime) -> OrderReport | None:
         self.cancelled.append(client_order_id)
-        return None
+        return self.order(client_order_id)
 
     def positions(self) -> dict[str, Position]:
         return self.held
@@ -119,6 +119,7 @@ class Desk:
 
 
 def state(desk: Desk, result: ExecutionResult) -> str | None:
+    """The state of the intent behind a result."""
     intent = desk.intents.get(result.client_order_id)
     return intent.state if intent is not None else None
 
@@ -228,6 +229,16 @@ def test_a_repeated_execution_sends_nothing_twice() -> None:
 
     assert len(desk.broker.submitted) == 1
     assert second == first
+
+
+def test_a_gate_that_closed_since_does_not_take_a_sent_order_back() -> None:
+    """The order is at the broker: its risk stays set aside."""
+    desk = Desk()
+    first = desk.execute()
+    second = desk.execute(GateVerdict(open=False, factor=D(0), checks=()))
+
+    assert second == first
+    assert desk.reserved == {"AAA": D(1000)}
 
 
 def test_a_crash_before_sent_is_resumed_with_the_order_that_was_written() -> None:
@@ -343,6 +354,7 @@ def test_an_orders_name_fits_every_broker(symbol: str) -> None:
 
 
 def holding(symbol: str, quantity: int) -> Position:
+    """A position at 100 dollars a share."""
     return Position(symbol, quantity, D(quantity * 100), NOW)
 
 
@@ -370,6 +382,15 @@ def test_a_repeated_flatten_sends_nothing_twice() -> None:
         desk.executor.flatten(as_of, "drill")
 
     assert len({order.client_order_id for order in desk.broker.submitted}) == len(desk.broker.submitted) == 2
+
+
+def test_flatten_says_which_order_may_still_be_on_its_way() -> None:
+    """SENT is written, the broker has not heard of it: it may arrive after the flattening."""
+    desk = Desk(broker=FakeBroker(fails=BrokerError("time-out"), arrives=False))
+    lost = desk.execute()
+    results = desk.executor.flatten(NOW, "drill")
+
+    assert [(r.client_order_id, r.unknown) for r in results] == [(lost.client_order_id, True)]
 
 
 def test_one_symbols_failure_does_not_stop_the_others_from_being_flattened() -> None:

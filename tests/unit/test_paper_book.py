@@ -12,7 +12,7 @@ import pytest
 
 from config.paper import PaperSettings
 from pipeline.models import BracketOrder, FillRole, OrderStatus, Side
-from tests.money import CLOSE, NOW, D, WeekdaySessions, a_levels, an_order, at, some_bars
+from tests.money import CLOSE, D, WeekdaySessions, a_levels, an_order, at, some_bars
 from workers.adapters.paper_book import PaperOrder, Venue, live, placed, withdrawn
 
 SETTINGS = PaperSettings()
@@ -22,15 +22,18 @@ QUIET = (100.0, 100.5, 99.5, 100.0)
 
 
 def bar(start: str, end: str, prices: tuple[float, float, float, float], day: int = 2) -> Row:
+    """One bar of June 2014."""
     return (at(start, day), at(end, day), *prices)
 
 
 def lived(order: BracketOrder, *rows: Row, as_of: datetime | None = None, settings: Any = SETTINGS) -> PaperOrder:
+    """The order after these bars."""
     until = as_of or (rows[-1][1] if rows else order.submitted_at)
     return live(placed(order, settings), some_bars(order.symbol, *rows), until, Venue(settings, WeekdaySessions()))
 
 
 def exits(state: PaperOrder) -> list[tuple[FillRole, Decimal, datetime]]:
+    """Role, price and time of every fill after the entry."""
     return [(fill.role, fill.price, fill.at) for fill in state.fills[1:]]
 
 
@@ -238,6 +241,7 @@ def test_an_exit_is_on_the_other_side_for_the_whole_quantity() -> None:
 
 
 def session_bar(day: int) -> Row:
+    """A quiet daily bar."""
     return bar("13:30", "20:00", QUIET, day=day)
 
 
@@ -327,4 +331,3 @@ def test_orders_are_named_by_their_bracket_and_role() -> None:
 
     assert state.fills[0].fill_id == "x.entry"
     assert state.cursor == at("15:30")
-    assert at("15:00") == NOW

@@ -47,7 +47,7 @@ from workers.adapters.ledger_memory import MemoryLedger
 class Desk:
     """A risk manager with everything in reach."""
 
-    cash: Decimal = D(100_000)
+    cash: Decimal = Decimal(100_000)
     settings: RiskSettings = field(default_factory=RiskSettings)
     market: FakeMarket = field(default_factory=lambda: FakeMarket({"AAA": D(100)}))
     control: FakeControl = field(default_factory=FakeControl)
@@ -76,10 +76,12 @@ class Desk:
 
 
 def rule(answer: Reservation | Refusal) -> str | None:
+    """The rule that refused, None for a reservation."""
     return answer.rule if isinstance(answer, Refusal) else None
 
 
 def shares(answer: Reservation | Refusal) -> int:
+    """The reserved quantity."""
     assert isinstance(answer, Reservation), answer
     return answer.quantity
 
@@ -305,16 +307,19 @@ def test_the_opposite_direction_closes_the_whole_position(quantity: int, way: Di
 
 
 def hold_symbols(desk: Desk, count: int) -> None:
+    """That many positions."""
     for n in range(count):
         desk.hold_position(f"S{n}", 1)
 
 
 def reserve_symbols(desk: Desk, count: int) -> None:
+    """That many reservations, too old for the rates."""
     for n in range(count):
         desk.ledger.reserve(a_request(f"S{n}", as_of=NOW - timedelta(hours=2)))
 
 
 def queue_symbols(desk: Desk, count: int) -> None:
+    """That many signals held for the open."""
     for n in range(count):
         desk.ledger.hold(a_signal(f"S{n}"), NOW + timedelta(days=1))
 

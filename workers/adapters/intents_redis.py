@@ -27,7 +27,7 @@ return redis.call('HGETALL', KEYS[1])
 """
 
 # NEW -> SENT, the last step before the request: trading state and age are asked here.
-# KEYS: 1 intent, 2 open intents, 3 control
+# KEYS: 1 intent, 2 open intents, 3 control, 4 tally
 # ARGV: 1 client order id, 2 now (ms, event time; '' = the server's clock), 3 expires at (ms), 4 under halt (0/1)
 # Returns: {} when SENT is written, else {rule, observed, limit}. Cost: O(1).
 MARK_SENT = """
