@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ from pipeline.router import DenyList, Fate, Leg, RouterSettings, is_high_signal,
 from pipeline.scorer import SignalScorer
 from pipeline.validator import TechnicalValidator
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _RETRIED = (TransientError, SymbolBusyError)
 
 
@@ -76,8 +78,15 @@ class TradingOrchestrator:
         router: RouterSettings | None = None,
         consensus: ConsensusSettings | None = None,
         live_through: Callable[[datetime], object] | None = None,
+        stopwatch: Callable[[], float] | None = None,
     ) -> None:
-        """`live_through(as_of)` brings the book up to a decision's moment, where time is the events' own."""
+        """Hooks from outside, since the core neither asks the time nor writes logs.
+
+        `live_through(as_of)` brings the book up to a decision's moment, where time is the events' own.
+        `stopwatch()` answers seconds; `stage_ms` then says how long each stage of the last decision took.
+        """
+        self._stopwatch = stopwatch or (lambda: 0.0)
+        self.stage_ms: dict[Stage, float] = {}
         self._collector_manager = collector_manager
         self._analyzer = analyzer_manager
         self._validator = technical_validator
@@ -218,22 +227,30 @@ class TradingOrchestrator:
 
         Raises SymbolBusyError and TransientError only: the same call may be repeated later, and will do no harm.
         """
+        self.stage_ms = {}
         self._live_through(signal.decided_at)
         prior = self._executor.prior(signal)
         if prior is not None:
             return executed(signal, prior)
         if signal.decided_at > signal.expires_at:
             return expired(signal)
-        validation = self._validate(signal)
+        validation = self._timed(Stage.VALIDATOR, self._validate, signal)
         if isinstance(validation, ProcessResult):
             return validation
-        recommendation = self._score(signal, validation)
+        recommendation = self._timed(Stage.SCORER, self._score, signal, validation)
         if isinstance(recommendation, ProcessResult):
             return recommendation
-        reservation = self._check_risk(recommendation)
+        reservation = self._timed(Stage.RISK, self._check_risk, recommendation)
         if isinstance(reservation, ProcessResult):
             return reservation
         return self._enter(recommendation, reservation)
+
+    def _timed(self, stage: Stage, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        began = self._stopwatch()
+        try:
+            return step(*args, **kwargs)
+        finally:
+            self.stage_ms[stage] = (self._stopwatch() - began) * 1000
 
     def _validate(self, signal: Signal) -> Validation | ProcessResult:
         try:
@@ -277,7 +294,7 @@ class TradingOrchestrator:
 
     def _enter(self, recommendation: TradeRecommendation, reservation: Reservation) -> ProcessResult:
         signal = recommendation.signal
-        gate = self._ask_gate(signal)
+        gate = self._timed(Stage.GATE, self._ask_gate, signal)
         facts: dict[str, Any] = {
             "recommendation": recommendation,
             "validation": recommendation.validation,
@@ -290,7 +307,9 @@ class TradingOrchestrator:
         if not gate.open:
             self._risk_manager.release(signal.decision_id)
             return ended(signal, Outcome.GATE_CLOSED, gate.refusal, **facts)
-        execution = self._executor.execute(recommendation, reservation, gate, signal.decided_at)
+        execution = self._timed(
+            Stage.EXECUTOR, self._executor.execute, recommendation, reservation, gate, signal.decided_at
+        )
         return replace(executed(signal, execution), **facts)
 
     def _ask_gate(self, signal: Signal) -> GateVerdict:

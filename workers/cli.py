@@ -78,6 +78,8 @@ def route() -> None:
 def schedule() -> None:
     """Queue what is due: drains, follow-ups, releases at the open, settlement, the janitor."""
     fleet = _runtime()
+    if not fleet.settings.is_live:
+        fleet.initialise_if_empty("fleet schedule", fleet.clock.now())
     _turn(fleet, "schedule", lambda: fleet.scheduler.turn(fleet.clock.now()), interval=1.0)
 
 

@@ -21,6 +21,7 @@ from workers.adapters.inbox_redis import RedisInbox
 from workers.adapters.journal_redis import RedisJournal
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.adapters.votes_cache import CachedVotes
+from workers.canonical import log_decision
 from workers.settlement import Settlement
 
 FLUSH_AT = 500
@@ -72,6 +73,7 @@ class Decider:
             self._later(IMMEDIATE, "trade", (message_id, symbol), as_of)
             return "busy"
         self.journal.record([(result, (leg,))])
+        log_decision(result, self.orchestrator.stage_ms)
         return result.status
 
     def abandon_urgent(self, message_id: str, symbol: str, reason: str, as_of: datetime) -> str:
@@ -188,6 +190,7 @@ class Decider:
         result = self.orchestrator.process_symbol_batch(batch.symbol, batch.votes, batch.as_of, batch.decision_id)
         if result is None:
             raise ValueError(f"claim {batch.claim_id} holds no votes; valid: at least one")
+        log_decision(result, self.orchestrator.stage_ms)
         return result
 
     def _release_symbol(self, netting: Netting, as_of: datetime) -> None:
@@ -205,6 +208,7 @@ class Decider:
             raise ValueError("a held signal lost its decision id")
         self.journal.record([(result, _own_leg(result.decision_id))])
         self.ledger.unhold(result.decision_id)
+        log_decision(result, self.orchestrator.stage_ms)
 
     def _later(self, queue: str, job: str, args: Sequence[object], as_of: datetime) -> None:
         self.followups.add(queue, job, args, as_of + timedelta(seconds=self.busy_delay_s))

@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_when_event_set, wait_random_exponential
 
 from pipeline.errors import TransientError
-from workers.adapters.keys import HEARTBEAT_TTL_S, Keys
+from workers.adapters.keys import HEARTBEAT_TTL_S, Keys, to_ms
 from workers.stop import Stop
 
 MAX_INTERVAL_S: Final = HEARTBEAT_TTL_S / 3
@@ -39,7 +39,8 @@ class Heartbeat:
         self, client: redis.Redis, keys: Keys, name: str, role: str, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._client = client
-        self._key = keys.heartbeat(name)
+        self._name = name
+        self._keys = keys
         self._card = {"v": 1, "role": role, "host": socket.gethostname(), "pid": os.getpid()}
         self._monotonic = monotonic
         self._next = float("-inf")
@@ -49,8 +50,12 @@ class Heartbeat:
         now = self._monotonic()
         if now < self._next:
             return
-        card = self._card | {"at": _server_time(self._client).isoformat(), "done": done}
-        self._client.set(self._key, json.dumps(card), ex=HEARTBEAT_TTL_S)
+        at = _server_time(self._client)
+        pipe = self._client.pipeline()
+        pipe.set(self._keys.heartbeat(self._name), json.dumps(self._card | {"at": at.isoformat(), "done": done}))
+        pipe.expire(self._keys.heartbeat(self._name), HEARTBEAT_TTL_S)
+        pipe.zadd(self._keys.heartbeats(), {self._name: to_ms(at)})
+        pipe.execute()
         self._next = now + BEAT_EVERY_S
 
 

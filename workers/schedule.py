@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import islice
+
+import structlog
 
 from pipeline.consensus import window_of
 from pipeline.models import OrchestratorState
@@ -14,6 +16,10 @@ from workers.adapters.held_redis import HeldClock
 from workers.adapters.inbox_redis import RedisInbox
 from workers.adapters.rq_factory import CONSENSUS, MAINTENANCE, JobQueues
 from workers.adapters.state_redis import RedisState
+
+COLLECTOR_GRACE = timedelta(seconds=60)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,10 @@ class Scheduler:
         if state is OrchestratorState.STOPPED:
             return 0
         queued = self.housekeeping(now)
+        if state is OrchestratorState.RUNNING and self._no_collector(now):
+            log.error("orchestrator.stopped", reason="no fresh collector")
+            self.state.write(OrchestratorState.STOPPING, "scheduler: no fresh collector", now)
+            return queued
         if state is OrchestratorState.STOPPING:
             return queued + self._wind_down(now)
         return queued + self.queue_drain(now)
@@ -107,6 +117,12 @@ class Scheduler:
 
     # ---- inside ----
 
+    def _no_collector(self, now: datetime) -> bool:
+        """Whether no collector is fresh, a while after the start (seed: the collector is critical)."""
+        since = self.state.since()
+        waited = since is None or now - since >= COLLECTOR_GRACE
+        return waited and not self.state.fresh("collect", now)
+
     def _tick(self, job: str, now: datetime, every_s: int) -> int:
         bucket = window_of(now, every_s)
         return self.queues.enqueue(MAINTENANCE, job, f"{job}-{bucket}", (), f"{job} at {now:%H:%M:%S}")
@@ -115,7 +131,7 @@ class Scheduler:
         """STOPPING: drain until nothing waits and nothing runs, then STOPPED."""
         if self.inbox.waiting() or self.backlog.sizes() or self.queues.busy():
             return self.queue_drain(now)
-        self.state.write(OrchestratorState.STOPPED, "scheduler", now)
+        self.state.write(OrchestratorState.STOPPED, self.state.by(), now)
         return 0
 
 

@@ -18,7 +18,7 @@ def status_table(found: dict[str, Any]) -> Group:
     """The status as tables."""
     head = Table(title=f"signal-fleet ({found['profile']}) at {found['at'][:19]}Z", show_header=False)
     control = found["control"]
-    head.add_row("state", found["state"])
+    head.add_row("state", f"{found['state']} ({found['state_by']})")
     head.add_row("trading", f"{control['trading_state']} ({control['reason']}, {control['by']})")
     head.add_row("stream waiting", str(found["stream"]["waiting"]))
     head.add_row("lists", f"{found['lists']['votes']} votes of {found['lists']['symbols']} symbols")

@@ -8,6 +8,8 @@ import orjson
 from workers.replay import count_outcomes
 from workers.wiring import Runtime
 
+ROLES = ("collect", "route", "schedule")
+
 
 def status(fleet: Runtime) -> dict[str, Any]:
     """State, control, lag, queues, processes, outcomes and the book."""
@@ -16,6 +18,7 @@ def status(fleet: Runtime) -> dict[str, Any]:
         "at": now.isoformat(),
         "profile": fleet.settings.profile,
         "state": fleet.state.read().value,
+        "state_by": fleet.state.by(),
         "control": _control(fleet),
         "stream": {"waiting": fleet.inbox.waiting()},
         "lists": {"symbols": len(fleet.backlog.sizes()), "votes": fleet.backlog.buffered()},
@@ -38,14 +41,18 @@ def status(fleet: Runtime) -> dict[str, Any]:
 
 def processes(fleet: Runtime, now: datetime) -> list[dict[str, Any]]:
     """Processes with a fresh heartbeat."""
-    found: list[dict[str, Any]] = []
-    for key in fleet.client.scan_iter(fleet.keys.heartbeat("*"), count=500):
-        raw: Any = fleet.client.get(key)
-        if raw:
-            card = orjson.loads(raw)
-            age = (now - datetime.fromisoformat(card["at"])).total_seconds()
-            found.append({"role": card["role"], "host": card["host"], "pid": card["pid"], "age_s": round(age, 1)})
-    return sorted(found, key=lambda card: (card["role"], card["host"], card["pid"]))
+    names = [name for role in ROLES for name in fleet.state.fresh(role, now)]
+    raw: Any = fleet.client.mget([fleet.keys.heartbeat(name) for name in names]) if names else []
+    cards = [orjson.loads(text) for text in raw if text]
+    return [
+        {
+            "role": card["role"],
+            "host": card["host"],
+            "pid": card["pid"],
+            "age_s": round((now - datetime.fromisoformat(card["at"])).total_seconds(), 1),
+        }
+        for card in cards
+    ]
 
 
 def book(fleet: Runtime) -> dict[str, Any]:

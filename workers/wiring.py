@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from time import perf_counter
 
 import redis
 
@@ -241,6 +242,7 @@ class Runtime:
             router=settings.router,
             consensus=settings.consensus,
             live_through=self._live_through if event_time else None,
+            stopwatch=perf_counter,
         )
 
     @cached_property

@@ -43,6 +43,10 @@ class Keys:
         """String JSON {v, at, host, pid, role, done}. Writer: that process. Reader: status, schedule. TTL 30 s."""
         return f"{self.prefix}:heartbeat:{process}"
 
+    def heartbeats(self) -> str:
+        """Zset process name -> its last heartbeat (ms). Writer: each process. Reader: schedule, status. Pruned."""
+        return f"{self.prefix}:heartbeats"
+
     def tally(self) -> str:
         """Hash counter -> integer (accepted, legs, outcome:x, rule:stage:rule). Writer: the scripts that record."""
         return f"{self.prefix}:tally"

@@ -8,7 +8,9 @@ import redis
 
 from pipeline.errors import FleetError
 from pipeline.models import OrchestratorState
-from workers.adapters.keys import Keys
+from workers.adapters.keys import HEARTBEAT_TTL_S, Keys, to_ms
+
+FORGOTTEN_AFTER_MS = 3_600_000
 
 
 class RedisState:
@@ -24,9 +26,28 @@ class RedisState:
         return OrchestratorState(orjson.loads(raw)["state"]) if raw else OrchestratorState.STOPPED
 
     def write(self, state: OrchestratorState, by: str, at: datetime) -> None:
-        """Set the state for the whole fleet."""
+        """Set the state for the whole fleet; `by` says who and, for the fleet itself, why."""
         document = {"v": 1, "state": state.value, "by": by, "at": at}
         self._redis.set(self._keys.state(), orjson.dumps(document).decode())
+
+    def by(self) -> str:
+        """Who wrote the state, "" when nobody did."""
+        raw = self._redis.get(self._keys.state())
+        return str(orjson.loads(raw)["by"]) if raw else ""
+
+    def since(self) -> datetime | None:
+        """When the state was written, None when it never was."""
+        raw = self._redis.get(self._keys.state())
+        return datetime.fromisoformat(orjson.loads(raw)["at"]) if raw else None
+
+    def fresh(self, role: str, now: datetime) -> list[str]:
+        """Names of the processes of a role whose heartbeat is younger than 30 s; older than an hour are forgotten."""
+        alive = to_ms(now) - HEARTBEAT_TTL_S * 1000
+        pipe = self._redis.pipeline()
+        pipe.zremrangebyscore(self._keys.heartbeats(), "-inf", to_ms(now) - FORGOTTEN_AFTER_MS)
+        pipe.zrangebyscore(self._keys.heartbeats(), alive, "+inf")
+        names: list[str] = pipe.execute()[1]
+        return [name for name in names if name.startswith(f"{role}-")]
 
     def is_empty(self) -> bool:
         """Whether nobody ever initialised this namespace."""
