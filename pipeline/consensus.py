@@ -18,7 +18,7 @@ class ConsensusSettings(Frozen):
     )
     lookback_s: float = Field(default=900, ge=0, le=86_400, description="seconds; 0 = the seed's literal rule")
     max_age_s: float = Field(
-        default=120, gt=0, le=86_400, description="seconds from the drain until the signal expires"
+        default=120, gt=0, le=86_400, description="seconds from the newest vote until the signal expires"
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import fsum
 
 from pipeline.models import Refusal, Signal, Stage
 
@@ -21,7 +22,7 @@ def net(signals: Sequence[Signal]) -> Netting:
     A net of exactly zero has no winner. Ties in time go to the larger decision id, so the answer is the same
     whatever the order of arrival.
     """
-    total = sum(signal.direction.sign * signal.conviction for signal in signals)
+    total = fsum(signal.direction.sign * signal.conviction for signal in signals)
     side = [signal for signal in signals if signal.direction.sign * total > 0]
     winner = max(side, key=lambda signal: (signal.decided_at, signal.decision_id), default=None)
     losers = tuple(signal for signal in signals if signal is not winner)

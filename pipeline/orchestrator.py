@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from pydantic import Field
@@ -102,6 +103,7 @@ class TradingOrchestrator:
         self._consensus_settings = consensus or ConsensusSettings()
         self._live_through = live_through or (lambda _as_of: None)
         self._state = OrchestratorState.STOPPED
+        self._undecided: dict[str, Callable[[datetime], ProcessResult | None]] = {}
 
     # ---- manual control ----
 
@@ -187,8 +189,14 @@ class TradingOrchestrator:
         )
 
     def batch_processor(self, as_of: datetime, symbols: Sequence[str] | None = None) -> list[ProcessResult]:
-        """Drain the lists and decide each symbol; one symbol's failure never stops another's (seed)."""
-        return [result for claim_id in self._backlog.claim(symbols) for result in self._process_claim(claim_id, as_of)]
+        """Drain the lists and decide each symbol; one symbol's failure never stops another's (seed).
+
+        Decides first what was taken before and not ended: its symbol was busy, or something outside did not answer.
+        """
+        for claim_id in self._backlog.claim(symbols):
+            self._undecided[claim_id] = partial(self._process_claim, claim_id)
+        results = [self._attempt(name, as_of) for name in tuple(self._undecided)]
+        return [result for result in results if result is not None]
 
     def process_symbol_batch(
         self, symbol: str, votes: Sequence[Vote], as_of: datetime, decision_id: str
@@ -324,10 +332,11 @@ class TradingOrchestrator:
 
     def _follow(self, leg: Leg, analyzed: AnalyzedMessage, as_of: datetime) -> ProcessResult:
         if leg.fate is Fate.URGENT:
-            result = self.process_immediate(analyzed, as_of)
-            self._journal.record([(result, (leg.leg_id,))])
-            return result
-        status = Outcome.BUFFERED if leg.fate is Fate.VOTE else leg.outcome or Outcome.ERROR
+            self._undecided[leg.leg_id] = partial(self._process_urgent, leg.leg_id, analyzed)
+            result = self._attempt(leg.leg_id, as_of)
+            if result is not None:
+                return result
+        status = Outcome.BUFFERED if leg.fate is not Fate.END else leg.outcome or Outcome.ERROR
         return ProcessResult(status, as_of, symbol=leg.symbol, decision_id=leg.leg_id, refusal=leg.refusal)
 
     def _as_recorded(self, leg: Leg, as_of: datetime) -> ProcessResult:
@@ -339,16 +348,29 @@ class TradingOrchestrator:
         if full:
             self.batch_processor(as_of, full)
 
-    def _process_claim(self, claim_id: str, as_of: datetime) -> list[ProcessResult]:
+    def _attempt(self, name: str, as_of: datetime) -> ProcessResult | None:
+        """Decide what was taken; it is kept for the next drain until it is recorded. None while its symbol is busy."""
+        try:
+            result = self._undecided[name](as_of)
+        except SymbolBusyError:
+            return None
+        del self._undecided[name]
+        return result
+
+    def _process_urgent(self, leg: str, analyzed: AnalyzedMessage, as_of: datetime) -> ProcessResult:
+        result = self.process_immediate(analyzed, as_of)
+        self._journal.record([(result, (leg,))])
+        return result
+
+    def _process_claim(self, claim_id: str, as_of: datetime) -> ProcessResult | None:
         claim = self._backlog.claimed(claim_id)
         if claim is None:
-            return []
+            return None
         result = self.process_symbol_batch(claim.symbol, claim.votes, as_of, claim_id)
-        if result is None:
-            return []
-        self._journal.record([(result, voting_legs(claim.symbol, claim.votes))])
-        self._backlog.finish(claim_id)
-        return [result]
+        if result is not None:
+            self._journal.record([(result, voting_legs(claim.symbol, claim.votes))])
+            self._backlog.finish(claim_id)
+        return result
 
     def _lookback(self, symbol: str, votes: Sequence[Vote], as_of: datetime) -> list[Vote]:
         seconds = self._consensus_settings.lookback_s

@@ -2,18 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Literal
 
 from pipeline.consensus import window_of
 from pipeline.errors import SymbolBusyError
-from pipeline.models import Outcome, ProcessResult, Refusal, Signal, Stage, Vote
-from pipeline.netting import Netting, net
+from pipeline.models import Outcome, ProcessResult, Refusal, Stage, Vote
 from pipeline.orchestrator import TradingOrchestrator, voting_legs
 from pipeline.ports import Claim, Ledger
-from pipeline.results import ended
 from pipeline.router import leg_id
 from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.followups_redis import RedisFollowUps
@@ -22,6 +20,7 @@ from workers.adapters.journal_redis import RedisJournal
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.adapters.votes_cache import CachedVotes
 from workers.canonical import log_decision
+from workers.endings import release_held, settle_orders
 from workers.settlement import Settlement
 
 FLUSH_AT = 500
@@ -73,7 +72,7 @@ class Decider:
             self._later(IMMEDIATE, "trade", (message_id, symbol), as_of)
             return "busy"
         self.journal.record([(result, (leg,))])
-        log_decision(result, self.orchestrator.stage_ms)
+        self._tell(result)
         return result.status
 
     def abandon_urgent(self, message_id: str, symbol: str, reason: str, as_of: datetime) -> str:
@@ -116,28 +115,11 @@ class Decider:
 
     def settle(self, as_of: datetime) -> int:
         """Bring the book up to `as_of` and end the decisions whose order became definite; how many."""
-        settled = self.settlement.settle(as_of)
-        results = [
-            ProcessResult(
-                status=one.outcome,
-                timestamp=one.as_of,
-                symbol=one.symbol,
-                decision_id=one.decision_id,
-                refusal=one.refusal,
-            )
-            for one in settled
-        ]
-        self.journal.record([(result, _own_leg(result.decision_id)) for result in results])
-        if settled:
-            self.settlement.acknowledge([one.decision_id for one in settled])
-        return len(settled)
+        return settle_orders(self.settlement, self.journal, as_of)
 
     def release(self, as_of: datetime) -> int:
         """Net and decide again the signals held for an open at or before `as_of`; how many there were."""
-        held = self.ledger.held(as_of)
-        for _, signals in groupby(sorted(held, key=lambda s: (s.symbol, s.decision_id)), key=lambda s: s.symbol):
-            self._release_symbol(net(tuple(signals)), as_of)
-        return len(held)
+        return release_held(self.orchestrator, self.ledger, self.journal, as_of, self._tell)
 
     # ---- inside ----
 
@@ -190,24 +172,10 @@ class Decider:
         result = self.orchestrator.process_symbol_batch(batch.symbol, batch.votes, batch.as_of, batch.decision_id)
         if result is None:
             raise ValueError(f"claim {batch.claim_id} holds no votes; valid: at least one")
-        log_decision(result, self.orchestrator.stage_ms)
+        self._tell(result)
         return result
 
-    def _release_symbol(self, netting: Netting, as_of: datetime) -> None:
-        for loser in netting.losers:
-            self._end_held(ended(_at(loser, as_of), Outcome.GATE_CLOSED, netting.refusal))
-        if netting.winner is None:
-            return
-        try:
-            self._end_held(self.orchestrator.decide(_at(netting.winner, as_of)))
-        except SymbolBusyError:
-            return  # the signal stays held: the next look at the open decides it
-
-    def _end_held(self, result: ProcessResult) -> None:
-        if result.decision_id is None:
-            raise ValueError("a held signal lost its decision id")
-        self.journal.record([(result, _own_leg(result.decision_id))])
-        self.ledger.unhold(result.decision_id)
+    def _tell(self, result: ProcessResult) -> None:
         log_decision(result, self.orchestrator.stage_ms)
 
     def _later(self, queue: str, job: str, args: Sequence[object], as_of: datetime) -> None:
@@ -222,15 +190,6 @@ class Decider:
         )
         self.journal.record([(result, tuple(legs))])
         return result.status
-
-
-def _own_leg(decision_id: str | None) -> tuple[str, ...]:
-    """An urgent decision is its own leg; a batch decision's legs were kept when it was recorded first."""
-    return (decision_id,) if decision_id and ":" in decision_id else ()
-
-
-def _at(signal: Signal, as_of: datetime) -> Signal:
-    return replace(signal, decided_at=as_of, expires_at=max(signal.expires_at, as_of), released=True)
 
 
 def _by_window(votes: Iterable[Vote], interval_s: int) -> list[tuple[int, tuple[Vote, ...]]]:

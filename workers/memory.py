@@ -1,0 +1,142 @@
+"""The whole trunk in one process: real stages over in-memory twins, for tests and for users without Redis."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from config.settings import Settings, load_settings
+from pipeline.analyzer import LexiconAnalyzer
+from pipeline.errors import FleetError
+from pipeline.executor import TradeExecutor
+from pipeline.gate import MarketGate
+from pipeline.models import INTERIM, AnalyzedMessage, ProcessResult, SocialMessage, TradingState
+from pipeline.orchestrator import TradingOrchestrator
+from pipeline.ports import (
+    AnalyzerManager,
+    BarHistory,
+    CollectorManager,
+    MarketConditions,
+    MarketData,
+    Sessions,
+)
+from pipeline.risk import RiskManager
+from pipeline.router import DenyList
+from pipeline.scorer import SignalScorer
+from pipeline.validator import TechnicalValidator
+from workers.adapters.backlog_memory import MemoryBacklog
+from workers.adapters.control_memory import MemoryControl
+from workers.adapters.intents_memory import MemoryIntents
+from workers.adapters.journal_memory import MemoryJournal
+from workers.adapters.ledger_memory import MemoryLedger
+from workers.adapters.market_memory import MemoryConditions
+from workers.adapters.paper import PaperBroker
+from workers.adapters.paper_memory import MemoryPaperStore
+from workers.collectors import NullCollectorManager
+from workers.endings import release_held, settle_orders
+from workers.settlement import Settlement
+
+MAX_SESSIONS_TO_FINISH = 30
+
+
+class Market(MarketData, BarHistory, Protocol):
+    """Prices for the stages and for the paper venue."""
+
+
+class MemoryFleet:
+    """A `TradingOrchestrator` with everything around it, in the events' own time; nothing trades before `start`.
+
+    `universe`: the symbols that may trade. `settings`: default the shipped `replay` profile. What is not given is
+    the real thing, or, for `conditions`, not configured. Moments must be passed in order of time.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        sessions: Sessions,
+        universe: frozenset[str],
+        settings: Settings | None = None,
+        *,
+        conditions: MarketConditions | None = None,
+        collectors: CollectorManager | None = None,
+        analyzer: AnalyzerManager | None = None,
+        validator: TechnicalValidator | None = None,
+    ) -> None:
+        self.settings = settings = settings or load_settings("replay", environ={})
+        cash = settings.paper.starting_cash
+        self.sessions = sessions
+        self.control = MemoryControl()
+        self.ledger = MemoryLedger(cash)
+        self.intents = MemoryIntents(self.control)
+        self.broker = PaperBroker(MemoryPaperStore(cash), market, market, sessions, settings.paper)
+        self.journal = MemoryJournal(self._mark_used)
+        self.backlog = MemoryBacklog(self.journal, settings.router.duplicate_window_s)
+        risk = RiskManager(self.ledger, sessions, market, self.control, settings.risk)
+        self._settlement = Settlement(self.broker, self.intents, self.ledger, sessions, market, risk)
+        self.orchestrator = TradingOrchestrator(
+            collectors or NullCollectorManager(),
+            analyzer or LexiconAnalyzer(universe, settings.analyzer, settings.tickers),
+            validator or TechnicalValidator(market, sessions, settings.validator),
+            SignalScorer(market, sessions, self.backlog, settings.scorer),
+            risk,
+            MarketGate(sessions, conditions or MemoryConditions(), market, settings.gate),
+            TradeExecutor(self.broker, self.intents, self.ledger, sessions, settings.executor, settings.environment),
+            settings.orchestrator,
+            backlog=self.backlog,
+            journal=self.journal,
+            votes=self.backlog,
+            router=settings.router,
+            consensus=settings.consensus,
+            live_through=self._settle_orders,
+        )
+
+    # ---- what a user does ----
+
+    def start(self, as_of: datetime) -> None:
+        """Take messages and let them trade."""
+        self.control.set(TradingState.ACTIVE, "start", "manual start", as_of)
+        self.orchestrator.start()
+
+    def post(self, message: SocialMessage | AnalyzedMessage) -> ProcessResult:
+        """What became of the post's first leg, decided at the moment the post was known. Raises FleetError: stopped."""
+        if isinstance(message, SocialMessage):
+            return self.orchestrator.on_message(message, message.received_at, self._deny())
+        return self.orchestrator.on_analyzed(message, message.message.received_at, self._deny())
+
+    def drain(self, as_of: datetime) -> list[ProcessResult]:
+        """Consensus of every symbol's votes, as of the end of their window."""
+        return self.orchestrator.batch_processor(as_of)
+
+    def settle(self, as_of: datetime) -> int:
+        """Live on to `as_of`: held signals at their open, fills and exits; how many orders became definite."""
+        for opened in sorted({self.sessions.next_open(signal.decided_at) for signal in self.ledger.held(as_of)}):
+            release_held(self.orchestrator, self.ledger, self.journal, opened)
+        return self._settle_orders(as_of)
+
+    def finish(self, as_of: datetime) -> datetime:
+        """Drain, then live on from close to close until every leg is at its end; the moment that was.
+
+        Raises FleetError when legs are still interim after 30 sessions.
+        """
+        self.drain(as_of)
+        for _ in range(MAX_SESSIONS_TO_FINISH):
+            if not self.interim():
+                return as_of
+            as_of = self.sessions.session_of(as_of).close
+            self.settle(as_of)
+            self.drain(as_of)
+        raise FleetError(f"{self.interim()} legs are interim after {MAX_SESSIONS_TO_FINISH} sessions; valid: 0")
+
+    def interim(self) -> int:
+        """Legs that are not at their end."""
+        return sum(count for outcome, count in self.journal.count().items() if outcome in INTERIM)
+
+    # ---- inside ----
+
+    def _settle_orders(self, as_of: datetime) -> int:
+        return settle_orders(self._settlement, self.journal, as_of)
+
+    def _mark_used(self, symbol: str, ids: Sequence[str], decided_at: datetime) -> None:
+        self.backlog.mark_used(symbol, ids, decided_at)
+
+    def _deny(self) -> DenyList:
+        return DenyList(*(frozenset(self.control.denials(kind)) for kind in ("symbol", "author", "source")))
