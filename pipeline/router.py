@@ -56,6 +56,15 @@ def leg_id(message_id: str, symbol: str | None) -> str:
     return f"{message_id}:{symbol or '-'}"
 
 
+def first_leg_id(message: AnalyzedMessage) -> str:
+    """The leg by which a message routed before is known: a pure function of the post, whatever the rules are by now.
+
+    A post refused as a whole has its null leg instead.
+    """
+    symbols = (*message.tickers.symbols, *message.tickers.outside)
+    return leg_id(message.message_id, symbols[0] if symbols else None)
+
+
 def is_high_signal(message: AnalyzedMessage, threshold: float) -> bool:
     """Whether the post is urgent: confidence at or over the threshold and not neutral (seed)."""
     return message.sentiment.label is not Label.NEUTRAL and message.sentiment.confidence >= threshold

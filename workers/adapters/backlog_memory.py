@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from pipeline.models import AnalyzedMessage, Vote
 from pipeline.ports import Claim
-from pipeline.router import Fate, Leg, end_as_duplicate, remembers_text
+from pipeline.router import Fate, Leg, end_as_duplicate, first_leg_id, leg_id, remembers_text
 from workers.adapters.journal_memory import MemoryJournal
 
 
@@ -63,8 +63,8 @@ class MemoryBacklog:
     # ---- inside ----
 
     def _accept(self, message: AnalyzedMessage, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
-        null_leg = f"{message.message_id}:-"
-        if self._journal.outcome(legs[0].leg_id) or self._journal.outcome(null_leg):
+        null_leg = leg_id(message.message_id, None)
+        if self._journal.outcome(first_leg_id(message)) or self._journal.outcome(null_leg):
             return ()
         if remembers_text(legs):
             legs = self._unless_duplicate(message, legs)
@@ -79,7 +79,7 @@ class MemoryBacklog:
         at = next(leg.vote.at for leg in legs if leg.fate is not Fate.END and leg.vote)
         first, last = self._texts.get(message.fingerprint, (message.message_id, at))
         known = first != message.message_id and at - last < self._window
-        self._texts[message.fingerprint] = (first if known else message.message_id, at)
+        self._texts[message.fingerprint] = (first, max(at, last)) if known else (message.message_id, at)
         return end_as_duplicate(message, first) if known else legs
 
     def _claim(self, symbol: str) -> str:

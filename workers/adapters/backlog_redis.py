@@ -8,23 +8,27 @@ import redis
 
 from pipeline.models import AnalyzedMessage, Vote
 from pipeline.ports import Claim
-from pipeline.router import Leg, end_as_duplicate, remembers_text
+from pipeline.router import Fate, Leg, end_as_duplicate, first_leg_id, leg_id, remembers_text
 from workers.adapters.keys import OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
 
 RECENT_WINDOW_MS = 86_400_000
 
 # Open a message's legs and append its votes, once; find near-duplicates.
-# KEYS: 1 seen texts, 2 seen owners, 3 tally, 4 batches, 5 outcome of the null leg, 6 outcome of the first leg.
+# KEYS: 1 seen texts, 2 seen owners, 3 tally, 4 batches, 5 outcome of the null leg, 6 outcome of the first leg,
+#       7 outcome of the primary's leg.
 # ARGV: 1 prefix, 2 message id, 3 fingerprint, 4 at (ms), 5 duplicate window (ms), 6 remember text (1/0),
-#       7 outcome TTL (s), 8 window TTL (s), 9 recent window (ms), 10 at (ISO), then six per leg:
-#       leg id, symbol, vote JSON ('' = at its end), outcome, rule, observed, limit (seven).
-# Returns 'again' (routed before), 'again-ended' (was a duplicate), 'duplicate:<first message id>' or 'opened'.
+#       7 outcome TTL (s), 8 window TTL (s), 9 recent window (ms), 10 at (ISO), then eight per leg:
+#       leg id, symbol, vote JSON ('' = at its end), outcome, rule, observed, limit, urgent (1/0).
+# Returns 'again' (routed before), 'again-urgent' (and its urgent leg is still open), 'duplicate:<first message id>'
+#       or 'opened'.
 # Cost: O(legs * log n).
 ROUTE = """
 local prefix, id, fp, at = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local window, ttl, wttl = tonumber(ARGV[5]), ARGV[7], ARGV[8]
-if redis.call('EXISTS', KEYS[5]) == 1 then return 'again-ended' end
-if redis.call('EXISTS', KEYS[6]) == 1 then return 'again' end
+if redis.call('EXISTS', KEYS[5], KEYS[6]) > 0 then
+  local primary = redis.call('HMGET', KEYS[7], 'urgent', 'state')
+  return primary[1] == '1' and primary[2] == 'buffered' and 'again-urgent' or 'again'
+end
 local function open(leg, state, rule, observed, limit)
   local key = prefix .. ':outcome:' .. leg
   redis.call('HSET', key, 'state', state, 'stage', 'router', 'rule', rule,
@@ -51,12 +55,13 @@ if ARGV[6] == '1' then
   redis.call('ZADD', KEYS[1], 'GT', at, fp)
   redis.call('HSET', KEYS[2], fp, id)
 end
-for i = 11, #ARGV, 7 do
+for i = 11, #ARGV, 8 do
   local leg, symbol, vote = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if vote == '' then
     open(leg, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   else
     open(leg, 'buffered', '', '', '')
+    if ARGV[i + 7] == '1' then redis.call('HSET', prefix .. ':outcome:' .. leg, 'urgent', 1) end
     redis.call('RPUSH', prefix .. ':batch:' .. symbol, vote)
     redis.call('ZADD', KEYS[4], 'NX', at, symbol)
     redis.call('HINCRBY', KEYS[3], 'buffered', 1)
@@ -121,9 +126,9 @@ class RedisBacklog:
     # ---- Backlog ----
 
     def accept(self, routed: Sequence[tuple[AnalyzedMessage, tuple[Leg, ...]]]) -> list[tuple[Leg, ...]]:
-        """As the port says; a message routed before answers its legs again, so that its job can be queued again.
+        """As the port says, but an urgent leg that was opened before and is not decided is answered again.
 
-        One round trip for all of them.
+        Its router may have died before it queued the job. One round trip for all of them.
         """
         if not routed:
             return []
@@ -218,8 +223,9 @@ class RedisBacklog:
                 keys.seen_owners(),
                 keys.tally(),
                 keys.batches(),
-                keys.outcome(f"{message.message_id}:-"),
-                keys.outcome(legs[0].leg_id),
+                keys.outcome(leg_id(message.message_id, None)),
+                keys.outcome(first_leg_id(message)),
+                keys.outcome(leg_id(message.message_id, message.tickers.primary)),
             ],
             args=[
                 keys.prefix,
@@ -248,13 +254,17 @@ def _leg_words(leg: Leg) -> tuple[str, ...]:
         refusal.rule if refusal else "",
         refusal.observed if refusal else "",
         refusal.limit if refusal else "",
+        str(int(leg.fate is Fate.URGENT)),
     )
 
 
 def _as_answered(message: AnalyzedMessage, legs: tuple[Leg, ...], answer: str) -> tuple[Leg, ...]:
     if answer.startswith("duplicate:"):
         return end_as_duplicate(message, answer.removeprefix("duplicate:"))
-    return () if answer == "again-ended" else legs
+    if answer == "again-urgent":
+        primary = message.tickers.primary
+        return (Leg(leg_id(message.message_id, primary), message.message_id, primary, Fate.URGENT),)
+    return () if answer == "again" else legs
 
 
 def _claim_of(claim_id: str, raw: Sequence[str]) -> Claim | None:

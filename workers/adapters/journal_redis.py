@@ -28,7 +28,10 @@ local function put(key)
 end
 local count = tonumber(ARGV[14])
 for i = 15 + count, #ARGV do redis.call('ZADD', KEYS[6], ARGV[12], ARGV[i]) end
-if #ARGV >= 15 + count then redis.call('EXPIRE', KEYS[6], ARGV[13]) end
+if #ARGV >= 15 + count then
+  redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', ARGV[12] - ARGV[13] * 1000)
+  redis.call('EXPIRE', KEYS[6], ARGV[13])
+end
 local changed = put(KEYS[1])
 if changed then
   if ARGV[9] ~= '' then

@@ -114,7 +114,7 @@ class Keys:
     # ---- outcomes ----
 
     def outcome(self, leg_or_decision_id: str) -> str:
-        """Hash {state, stage, rule, observed, limit, at, decision}: one leg's or decision's end. TTL 7 days."""
+        """Hash {state, stage, rule, observed, limit, at, decision, urgent}: a leg's or decision's end. TTL 7 days."""
         return f"{self.prefix}:outcome:{leg_or_decision_id}"
 
     def decision(self, decision_id: str) -> str:
