@@ -23,7 +23,7 @@ from pipeline.errors import SettingsError
 PREFIX: Final = "FLEET_"
 DELIMITER: Final = "__"
 ALIASES: Final = {"FLEET_REDIS_URL": "FLEET_REDIS__URL"}
-STEERING: Final = frozenset({"FLEET_PROFILE", "FLEET_SECRETS_DIR"})
+STEERING: Final = frozenset({"FLEET_PROFILE", "FLEET_SECRETS_DIR", "FLEET_SETTINGS_FILE"})
 SECRET_MAX_BYTES: Final = 65_536
 
 KeyPath = tuple[str, ...]

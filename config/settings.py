@@ -150,7 +150,8 @@ def load_settings(
 ) -> Settings:
     """The effective settings: environment > secrets > extra file > profile > settings.yaml.
 
-    `profile` wins over FLEET_PROFILE; without both it is `paper`. `environ` is the process's own when not given.
+    `extra_file` wins over FLEET_SETTINGS_FILE, `profile` over FLEET_PROFILE; without both it is `paper`.
+    `environ` is the process's own when not given.
     Relative paths start at the working directory, those of a shipped profile at `config/`.
     Raises SettingsError with file or variable, parameter path, value received and valid range.
     """
@@ -161,6 +162,8 @@ def load_settings(
         anchored(_without_profile(yaml_layer(FOLDER / "profiles" / f"{chosen}.yaml")), Settings, FOLDER),
         Layer(where, {"profile": chosen}, {}),
     ]
+    if extra_file is None and (named := variables.get("FLEET_SETTINGS_FILE")):
+        extra_file = Path(named)
     if extra_file is not None:
         layers.append(_without_profile(yaml_layer(extra_file)))
     if folder := variables.get("FLEET_SECRETS_DIR"):

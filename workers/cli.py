@@ -37,12 +37,15 @@ class RefusedError(FleetError):
 def _common(
     profile: Annotated[str | None, typer.Option(help="paper, replay, live or demo")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="folder of the embedded server")] = None,
+    settings: Annotated[Path | None, typer.Option(help="YAML file of settings of your own")] = None,
 ) -> None:
     """Options of every verb."""
     if profile is not None:
         os.environ["FLEET_PROFILE"] = profile
     if data_dir is not None:
         os.environ["FLEET_DATA_DIR"] = str(data_dir.resolve())
+    if settings is not None:
+        os.environ["FLEET_SETTINGS_FILE"] = str(settings.resolve())
 
 
 # ---- processes -------------------------------------------------------------------------------------------

@@ -345,3 +345,16 @@ def test_every_line_of_settings_yaml_says_unit_and_reason() -> None:
     silent = [line for line in lines if line.strip() and not line.startswith("#") and " # " not in line]
 
     assert silent == []
+
+
+def test_a_settings_file_named_by_a_variable_is_read_and_its_mistakes_are_named(tmp_path: Path) -> None:
+    """Children of a process read the same file, since it travels in the environment."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("risk:\n  max_open_positions: 3\n")
+    named = {"FLEET_SETTINGS_FILE": str(file)}
+    settings = load_settings(environ=named)
+    file.write_text("risk:\n  max_open_positons: 3\n")
+
+    assert settings.risk.max_open_positions == 3
+    with pytest.raises(SettingsError, match=r"mine\.yaml:2.*max_open_positons.*max_open_positions"):
+        load_settings(environ=named)
