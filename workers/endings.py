@@ -32,8 +32,8 @@ def release_held(
 ) -> int:
     """Net and decide again, as of the open `as_of`, the signals held for an open by then; how many there were.
 
-    One order per symbol; a symbol that is busy keeps its signal held, and the next look at the open decides it.
-    `tell` hears of every result that is recorded. Looked at only after that session (a fleet that was down), the signal is held for the next open.
+    One order per symbol; a symbol that is busy keeps its signal held for the next look at the open. Where that
+    session is over already (the fleet was down), the gate holds the signal for the next one.
     """
     held = ledger.held(as_of)
     for _, signals in groupby(sorted(held, key=lambda s: (s.symbol, s.decision_id)), key=lambda s: s.symbol):
