@@ -240,8 +240,11 @@ class TradingOrchestrator:
         prior = self._executor.prior(signal)
         if prior is not None:
             return executed(signal, prior)
-        if signal.decided_at > signal.expires_at:
-            return expired(signal)
+        result = self._decide(signal) if signal.decided_at <= signal.expires_at else expired(signal)
+        keeps_risk = result.execution_result is not None or result.outcome is Outcome.HELD
+        return result if keeps_risk else self._give_back(result, signal)
+
+    def _decide(self, signal: Signal) -> ProcessResult:
         validation = self._timed(Stage.VALIDATOR, self._validate, signal)
         if isinstance(validation, ProcessResult):
             return validation
@@ -313,12 +316,21 @@ class TradingOrchestrator:
             self._risk_manager.hold(signal, gate.hold_until)
             return ended(signal, Outcome.HELD, gate.refusal, **facts)
         if not gate.open:
-            self._risk_manager.release(signal.decision_id)
             return ended(signal, Outcome.GATE_CLOSED, gate.refusal, **facts)
         execution = self._timed(
             Stage.EXECUTOR, self._executor.execute, recommendation, reservation, gate, signal.decided_at
         )
         return replace(executed(signal, execution), **facts)
+
+    def _give_back(self, result: ProcessResult, signal: Signal) -> ProcessResult:
+        """The end without an order, once no risk is set aside for it, by this attempt or one that died before it."""
+        try:
+            self._risk_manager.release(signal.decision_id)
+        except _RETRIED:
+            raise
+        except Exception as error:  # noqa: BLE001  # seed: a failing risk stage skips the trade
+            return failed(Stage.RISK, error, signal.decision_id, signal.decided_at, symbol=signal.symbol)
+        return result
 
     def _ask_gate(self, signal: Signal) -> GateVerdict:
         try:

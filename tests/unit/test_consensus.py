@@ -206,7 +206,8 @@ def test_a_bearish_consensus_is_the_mirror_image() -> None:
         ]
     )
 
-    assert (found.score, found.confidence) == (pytest.approx(-0.7), pytest.approx(0.4))  # type: ignore[comparison-overlap]  # approx
+    assert found.score == pytest.approx(-0.7)
+    assert found.confidence == pytest.approx(0.4)
     assert found.direction is Direction.SHORT
 
 

@@ -132,6 +132,6 @@ def test_a_vote_out_of_range_is_refused(field: str, value: object) -> None:
 def test_messages_and_results_do_not_change() -> None:
     """What was said stays said."""
     with pytest.raises(ValidationError, match="frozen"):
-        a_post().text = "something else"  # type: ignore[misc]  # that is the point
+        a_post().text = "something else"  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
         ProcessResult("executed", NOON).status = "error"  # type: ignore[misc]
