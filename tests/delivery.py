@@ -36,6 +36,9 @@ QUICK = {
     "FLEET_MARKET__CALENDAR_END": "2025-12-31",
 }
 
+#: Market files are read once for all tests: they never change.
+READ: dict[str, Runtime] = {}
+
 #: Keys without a life of their own, and what bounds each of them instead.
 BOUNDED = {
     r"state|control|environment": "one value",
@@ -109,6 +112,8 @@ def a_runtime(url: str, folder: Path, profile: str = "demo", **variables: str) -
     """A runtime of this profile on the test server, initialised: RUNNING and ACTIVE."""
     environ = {"FLEET_REDIS_URL": url, "FLEET_DATA_DIR": str(folder), **QUICK, **variables}
     fleet = Runtime(load_settings(profile, environ=environ))
+    shared = READ.setdefault(fleet.settings.market.model_dump_json(), fleet)
+    vars(fleet).update(sessions=shared.sessions, market=shared.market, conditions=shared.conditions)
     fleet.initialise_if_empty("test", NOON)
     return fleet
 
