@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import redis
 
@@ -22,10 +23,21 @@ from pipeline.models import (
     TickerReading,
 )
 from pipeline.router import DenyList, Leg, RouterSettings, route
-from workers.wiring import Runtime
+from workers.adapters.rq_factory import build_worker
+from workers.wiring import Runtime, use
 
 NOON = datetime(2025, 9, 17, 16, 0, tzinfo=UTC)  # a Wednesday, 12:00 in New York
 THRESHOLD = 0.85
+
+#: A short calendar is built in milliseconds, and an empty stream is not waited for.
+QUICK = {
+    "FLEET_REDIS__BLOCK_S": "0.05",
+    "FLEET_MARKET__CALENDAR_START": "2025-01-02",
+    "FLEET_MARKET__CALENDAR_END": "2025-12-31",
+}
+
+#: Market files are read once for all tests: they never change.
+READ: dict[str, Runtime] = {}
 
 #: Keys without a life of their own, and what bounds each of them instead.
 BOUNDED = {
@@ -98,8 +110,10 @@ def an_aggregate(*message_ids: str) -> AggregatedSentiment:
 
 def a_runtime(url: str, folder: Path, profile: str = "demo", **variables: str) -> Runtime:
     """A runtime of this profile on the test server, initialised: RUNNING and ACTIVE."""
-    environ = {"FLEET_REDIS_URL": url, "FLEET_DATA_DIR": str(folder), "FLEET_REDIS__BLOCK_S": "0.05", **variables}
+    environ = {"FLEET_REDIS_URL": url, "FLEET_DATA_DIR": str(folder), **QUICK, **variables}
     fleet = Runtime(load_settings(profile, environ=environ))
+    shared = READ.setdefault(fleet.settings.market.model_dump_json(), fleet)
+    vars(fleet).update(sessions=shared.sessions, market=shared.market, conditions=shared.conditions)
     fleet.initialise_if_empty("test", NOON)
     return fleet
 
@@ -133,3 +147,16 @@ def types_of(keyspace: Mapping[str, tuple[str, int]]) -> dict[str, str]:
 def with_life(keyspace: Mapping[str, tuple[str, int]]) -> Sequence[str]:
     """Keys that expire by themselves."""
     return [key for key, (_, ttl) in keyspace.items() if ttl > 0]
+
+
+def work_off(fleet: Runtime, queue: str, at_most: int = 10_000) -> None:
+    """Let one worker run the queue's jobs in this process until it is empty (or so many were run)."""
+    use(fleet)
+    worker: Any = build_worker(fleet.queues.queues[queue], f"test-{queue}-{uuid4().hex}", "rq.SimpleWorker")
+    worker.register_birth()
+    for _ in range(at_most):
+        taken = worker.dequeue_job_and_maintain_ttl(None)
+        if taken is None:
+            break
+        worker.execute_job(*taken)
+    worker.register_death()

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Literal
 
+import orjson
+
 from pipeline.consensus import window_of
 from pipeline.errors import SymbolBusyError
 from pipeline.models import Outcome, ProcessResult, Refusal, Stage, Vote
@@ -103,7 +105,11 @@ class Decider:
 
     def abandon_claim(self, claim_id: str, reason: str, as_of: datetime) -> None:
         """End every leg of a claim whose job failed too often."""
-        claim = self.backlog.claimed(claim_id)
+        try:
+            claim = self.backlog.claimed(claim_id)
+        except ValueError:
+            self._abandon_damaged(claim_id, reason, as_of)
+            return
         if claim is None:
             return
         for batch in self._batches(claim, as_of):
@@ -178,6 +184,14 @@ class Decider:
     def _tell(self, result: ProcessResult) -> None:
         log_decision(result, self.orchestrator.stage_ms)
 
+    def _abandon_damaged(self, claim_id: str, reason: str, as_of: datetime) -> None:
+        """Votes that cannot be read are kept as a dead letter; every leg that can be named ends."""
+        symbol, raw = claim_id.rsplit("-", 1)[0], self.backlog.raw(claim_id)
+        self.inbox.bury("worker", "damaged_votes", claim_id, "\n".join(raw).encode(), refused=False)
+        legs = [leg_id(name, symbol) for vote in raw if (name := _named(vote)) is not None]
+        self._fail(claim_id, symbol, legs, "three_strikes", reason, as_of)
+        self.backlog.finish(claim_id)
+
     def _later(self, queue: str, job: str, args: Sequence[object], as_of: datetime) -> None:
         self.followups.add(queue, job, args, as_of + timedelta(seconds=self.busy_delay_s))
 
@@ -190,6 +204,16 @@ class Decider:
         )
         self.journal.record([(result, tuple(legs))])
         return result.status
+
+
+def _named(vote: str) -> str | None:
+    """The message id of a vote of our own that may otherwise be damaged; None for an urgent one or for no id."""
+    try:
+        fields = orjson.loads(vote)
+    except orjson.JSONDecodeError:
+        return None
+    name = fields.get("id") if isinstance(fields, dict) and not fields.get("urgent") else None
+    return name if isinstance(name, str) else None
 
 
 def _by_window(votes: Iterable[Vote], interval_s: int) -> list[tuple[int, tuple[Vote, ...]]]:

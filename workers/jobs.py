@@ -23,10 +23,15 @@ def trade(message_id: str, symbol: str, at: str | None = None) -> str:
 
 
 def consensus(claim_ids: list[str], at: str | None = None) -> str:
-    """Decide many claims, one decision a symbol; after a first death each claim gets a job of its own."""
+    """Decide many claims, one decision a symbol; after a death each claim gets a job of its own.
+
+    Live after the first death; in event time after the second, because claims decided apart may be decided in
+    another order.
+    """
 
     def work(fleet: Runtime, as_of: datetime) -> str:
-        if len(claim_ids) > 1 and fleet.strikes_of_current_job() > 1:
+        together = 1 if fleet.settings.clock == "live" else MAX_STRIKES - 1
+        if len(claim_ids) > 1 and fleet.strikes_of_current_job() > together:
             return f"split: {fleet.scheduler.enqueue_claims(claim_ids, claims_per_job=1)}"
         counts = fleet.decider.claims(claim_ids, as_of)
         return ", ".join(f"{count} {word}" for word, count in sorted(counts.items())) or "nothing"
@@ -39,8 +44,13 @@ def consensus(claim_ids: list[str], at: str | None = None) -> str:
 
 
 def drain(bucket: int, at: str | None = None) -> str:  # noqa: ARG001  # the bucket names the job
-    """Take every waiting list as a claim and queue their consensus jobs."""
-    return _run(lambda fleet, _as_of: f"{fleet.scheduler.drain()} claims", None, at)
+    """Take every waiting list as a claim and queue their consensus jobs; begun again, those of its first life too."""
+
+    def work(fleet: Runtime, _as_of: datetime) -> str:
+        again = fleet.strikes_of_current_job() > 1
+        return f"{fleet.scheduler.drain(unfinished=again)} claims"
+
+    return _run(work, None, at)
 
 
 def settle(at: str | None = None) -> str:
@@ -103,5 +113,8 @@ def _moment(fleet: Runtime, at: str | None, message_id: str | None) -> datetime:
         return fleet.clock.now()
     if at is not None:
         return datetime.fromisoformat(at)
-    message = fleet.inbox.message(message_id) if message_id else None
+    try:
+        message = fleet.inbox.message(message_id) if message_id else None
+    except ValueError:  # a damaged body: the work meets it too, where strikes are counted
+        message = None
     return message.message.received_at if message else datetime.fromtimestamp(0, UTC)

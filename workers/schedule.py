@@ -94,9 +94,16 @@ class Scheduler:
 
     # ---- what jobs ask for ----
 
-    def drain(self) -> int:
-        """Claim every waiting list and queue the claims; answers how many."""
-        return self.enqueue_claims(self.backlog.claim())
+    def drain(self, *, unfinished: bool = False) -> int:
+        """Claim every waiting list and queue the claims; answers how many.
+
+        `unfinished`: with all claims that are not decided yet, because the drain that made them may have died
+        before it queued them. Those that wait for their follow-up stay with it.
+        """
+        fresh = self.backlog.claim()
+        if not unfinished:
+            return self.enqueue_claims(fresh)
+        return self.enqueue_claims(sorted(set(self.backlog.unfinished()) - self.followups.claim_ids()))
 
     def enqueue_claims(self, claim_ids: Sequence[str], claims_per_job: int = 0) -> int:
         """Queue claims for decision, many a job; answers how many claims. Repeating it is harmless."""

@@ -161,6 +161,10 @@ class RedisBacklog:
             pipe.lrange(self._keys.claim(claim_id), 0, -1)
         return [_claim_of(claim_id, raw) for claim_id, raw in zip(claim_ids, pipe.execute(), strict=True)]
 
+    def raw(self, claim_id: str) -> list[str]:
+        """A claim's votes as they are written."""
+        return [str(vote) for vote in self._redis.lrange(self._keys.claim(claim_id), 0, -1)]
+
     def finish(self, claim_id: str) -> None:
         """As the port says."""
         self.finish_many([claim_id])
@@ -173,6 +177,10 @@ class RedisBacklog:
         pipe.delete(*(self._keys.claim(claim_id) for claim_id in claim_ids))
         pipe.zrem(self._keys.claims(), *claim_ids)
         pipe.execute()
+
+    def unfinished(self) -> list[str]:
+        """Every claim that is not finished, by id."""
+        return sorted(str(claim_id) for claim_id in self._redis.zrange(self._keys.claims(), 0, -1))
 
     def overdue(self, at_most: int = 200) -> list[tuple[str, int]]:
         """Claims past their deadline, with the old deadline (ms); each is answered once per lease."""

@@ -47,6 +47,11 @@ class RedisFollowUps:
         """Forget it: its job is queued."""
         self._redis.zrem(self._keys.followups(), follow_up.raw)
 
+    def claim_ids(self) -> frozenset[str]:
+        """Claims that wait for their follow-up."""
+        waiting = [_follow_up(raw, 0) for raw in self._redis.zrange(self._keys.followups(), 0, -1)]
+        return frozenset(str(name) for one in waiting if one.job == "consensus" for name in one.args[0])  # type: ignore[attr-defined]
+
     def next_due_ms(self) -> int | None:
         """When the earliest is due, in event milliseconds."""
         first = self._redis.zrange(self._keys.followups(), 0, 0, withscores=True)

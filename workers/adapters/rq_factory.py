@@ -1,12 +1,13 @@
 """The one place that builds RQ queues, workers and registries: JSON only, our own jobs only, one queue a worker."""
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 from redis.exceptions import RedisError
 from rq import Queue, Retry, SimpleWorker, Worker
-from rq.exceptions import DuplicateJobError
+from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
@@ -32,7 +33,29 @@ class ForbiddenJobError(FleetError):
 
 
 class GuardedJob(Job):
-    """A job whose function is on the allow-list: no callbacks, dependents, repeats or odd time-outs."""
+    """A job whose function is on the allow-list: no callbacks, webhooks, dependents, repeats or odd time-outs.
+
+    RQ runs callbacks and webhooks of a job that was refused too, so none exists here whatever Redis says.
+    """
+
+    success_callback = None
+    failure_callback = None
+    stopped_callback = None
+
+    def restore(self, raw_data: Any) -> Any:
+        """The job as Redis holds it. A hash that is no job is passed over: it must not end the worker that met it."""
+        try:
+            return super().restore(raw_data)
+        except Exception as error:
+            raise NoSuchJobError(f"job {self.id!r} cannot be read: {type(error).__name__}") from error
+
+    def send_webhooks(self, status: str | JobStatus, *, exc_string: str | None = None) -> None:
+        """Nobody is called."""
+
+    @property
+    def should_retry(self) -> bool:
+        """Whether another start may help: never for a job that is not ours."""
+        return self.problem() is None and super().should_retry
 
     def _execute(self) -> Any:
         problem = self.problem()
@@ -43,17 +66,21 @@ class GuardedJob(Job):
     def problem(self) -> str | None:
         """Why this job must not run, None when it may."""
         job: Any = self  # RQ's attributes, some without types
-        if job.func_name not in ALLOWED:
-            return f"function {job.func_name!r:.120} is not one of {sorted(ALLOWED)}"
-        if job.instance is not None:
-            return "it is bound to an instance"
-        if job._success_callback_name or job._failure_callback_name or job._stopped_callback_name:
-            return "it carries a callback"
-        if job._dependency_ids or job.repeats_left:
-            return "it carries dependents or repeats"
-        if not (isinstance(job.timeout, int) and 0 < job.timeout <= MAX_TIMEOUT_S):
-            return f"timeout {job.timeout!r} is out of range; valid: 1..{MAX_TIMEOUT_S} s"
-        return None
+        try:
+            name, instance = job.func_name, job.instance
+        except DeserializationError:
+            return "its data is no JSON of ours"
+        callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
+        timed = isinstance(job.timeout, int) and 0 < job.timeout <= MAX_TIMEOUT_S
+        faults = {
+            f"function {name!r:.120} is not one of {sorted(ALLOWED)}": name not in ALLOWED,
+            "it is bound to an instance": instance is not None,
+            "it carries a callback": any(callbacks),
+            "it carries a webhook": bool(job.webhooks),
+            "it carries dependents or repeats": bool(job._dependency_ids or job.repeats_left),
+            f"timeout {job.timeout!r} is out of range; valid: 1..{MAX_TIMEOUT_S} s": not timed,
+        }
+        return next((fault for fault, found in faults.items() if found), None)
 
 
 class JobQueues:
@@ -122,12 +149,12 @@ class JobQueues:
         return sorted(found)
 
     def recover_worker(self, queue_name: str, pid: int) -> list[str]:
-        """Queue again what a worker of this host that is known to be dead was running; answers the job ids."""
-        queue = self.queues[queue_name]
+        """Queue again what a worker of this host that is known to be dead had begun; answers the job ids."""
+        queue, suffix = self.queues[queue_name], f"-{socket.gethostname()}-{pid}"
         recovered = []
         for job_id, execution_id in started(queue).get_job_and_execution_ids(cleanup=False):
-            job = self._fetch(job_id)
-            if job and (job.worker_name or "").endswith(f"-{pid}") and self._requeue(queue, job, execution_id):
+            execution, job = self._execution(job_id, execution_id), self._fetch(job_id)
+            if execution and job and execution.worker_name.endswith(suffix) and self._requeue(queue, job, execution):
                 recovered.append(job.id)
         return recovered
 
@@ -159,15 +186,28 @@ class JobQueues:
             ):
                 registry.cleanup()
 
-    def _requeue(self, queue: Queue, job: Job, execution_id: str) -> bool:
-        if job.get_status(refresh=True) != JobStatus.STARTED or not job.retries_left:
+    def _requeue(self, queue: Queue, job: Job, execution: Execution) -> bool:
+        """End the execution and queue its job first in line; not when it may not be started once more."""
+        begun = job.get_status(refresh=True) == JobStatus.STARTED
+        if begun and not job.retries_left:
             return False
         with self._connection.pipeline() as pipe:
-            pipe.zrem(started(queue).key, f"{job.id}:{execution_id}")
-            Execution(id=execution_id, job_id=job.id, connection=self._connection).delete(pipeline=pipe, job=job)
-            job.retry(queue, pipe)
+            pipe.zrem(started(queue).key, execution.composite_key)
+            execution.delete(pipeline=pipe, job=job)
+            pipe.lrem(queue.intermediate_queue_key, 0, job.id)
+            if begun:
+                job.retry(queue, pipe)
+            else:
+                pipe.lrem(queue.key, 0, job.id)
+                pipe.lpush(queue.key, job.id)
             pipe.execute()
         return True
+
+    def _execution(self, job_id: str, execution_id: str) -> Execution | None:
+        try:
+            return Execution.fetch(execution_id, job_id, connection=self._connection)
+        except ValueError:  # it ended meanwhile
+            return None
 
     def _fetch(self, job_id: str) -> Job | None:
         found = GuardedJob.fetch_many([job_id], connection=self._connection, serializer=JSONSerializer)
