@@ -126,7 +126,7 @@ class Keys:
         return f"{self.prefix}:decision-legs:{decision_id}"
 
     def decisions(self) -> str:
-        """Stream {id, symbol, outcome, rule, at}: one entry per final decision. Writer: the outcome script. Bound 1,000,000."""
+        """Stream {id, symbol, outcome, rule, at}: one a final decision. Writer: the outcome script. Bound 1,000,000."""
         return f"{self.prefix}:decisions"
 
     def strikes(self, job_id: str) -> str:
@@ -172,7 +172,7 @@ class Keys:
         return f"{self.prefix}:fills"
 
     def intent(self, client_order_id: str) -> str:
-        """Hash {state, order, report, booked, ...}. Writer: executor, settlement. Reader: trace. TTL as NEW, after DONE."""
+        """Hash {state, order, report, ...}. Writer: executor, settlement. Reader: trace. TTL as NEW, after DONE."""
         return f"{self.prefix}:intent:{client_order_id}"
 
     def open_intents(self) -> str:
