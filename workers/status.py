@@ -56,7 +56,7 @@ def processes(fleet: Runtime, now: datetime) -> list[dict[str, Any]]:
 
 
 def book(fleet: Runtime) -> dict[str, Any]:
-    """Our own positions, and the account at the broker."""
+    """Account and positions at the broker."""
     account = fleet.broker.account()
     positions = fleet.broker.positions()
     return {

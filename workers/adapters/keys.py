@@ -32,7 +32,7 @@ class Keys:
         return f"{self.prefix}:control"
 
     def environment(self) -> str:
-        """String JSON {v, profile, id}: what this namespace is for. Writer: start-up. Reader: start-up. No TTL."""
+        """String JSON {v, profile}: what this namespace is for. Writer: start-up. Reader: start-up. No TTL."""
         return f"{self.prefix}:environment"
 
     def deny(self, kind: str) -> str:
@@ -48,7 +48,7 @@ class Keys:
         return f"{self.prefix}:heartbeats"
 
     def tally(self) -> str:
-        """Hash counter -> integer (accepted, legs, outcome:x, rule:stage:rule). Writer: the scripts that record."""
+        """Hash counter -> integer (accepted, legs, leg:x, decision:x, rule:x:rule). Writer: the scripts that record."""
         return f"{self.prefix}:tally"
 
     # ---- messages ----
@@ -92,7 +92,7 @@ class Keys:
         return f"{self.prefix}:claim:{claim_id}"
 
     def claims(self) -> str:
-        """Zset claim id -> deadline (ms, Redis TIME). Writer: drain, consensus job. Reader: janitor."""
+        """Zset claim id -> deadline (ms, Redis TIME). Writer: drain, janitor, consensus job. Reader: janitor."""
         return f"{self.prefix}:claims"
 
     def claim_sequence(self) -> str:
@@ -108,7 +108,7 @@ class Keys:
         return f"{self.prefix}:used:{symbol}"
 
     def followups(self) -> str:
-        """Zset decision id scored by due time (ms): signals that met a busy symbol. Writer: work. Reader: schedule."""
+        """Zset job (JSON) scored by due time (ms): what met a busy symbol. Writer: work. Reader: schedule."""
         return f"{self.prefix}:followups"
 
     # ---- outcomes ----
@@ -126,7 +126,7 @@ class Keys:
         return f"{self.prefix}:decision-legs:{decision_id}"
 
     def decisions(self) -> str:
-        """Stream {id, outcome, ...}: one entry per final decision. Writer: the outcome script. Bound 1,000,000."""
+        """Stream {id, symbol, outcome, rule, at}: one a final decision. Writer: the outcome script. Bound 1,000,000."""
         return f"{self.prefix}:decisions"
 
     def strikes(self, job_id: str) -> str:
@@ -136,11 +136,11 @@ class Keys:
     # ---- money ----
 
     def account(self) -> str:
-        """Hash {cash_micro, last_loss_ms}: our own book's cash. Writer: ledger. Reader: risk, status. No TTL."""
+        """Hash {cash_micro, last_loss_ms}: our own book's cash. Writer: ledger. Reader: risk. No TTL."""
         return f"{self.prefix}:account"
 
     def positions(self) -> str:
-        """Hash symbol -> JSON position with its cost. Writer: ledger. Reader: risk, status. No TTL."""
+        """Hash symbol -> JSON position with its cost. Writer: ledger. Reader: risk. No TTL."""
         return f"{self.prefix}:positions"
 
     def marks(self) -> str:
@@ -172,7 +172,7 @@ class Keys:
         return f"{self.prefix}:fills"
 
     def intent(self, client_order_id: str) -> str:
-        """Hash {state, order, report, booked, ...}. Writer: executor, settlement. Reader: trace. TTL after DONE."""
+        """Hash {state, order, report, ...}. Writer: executor, settlement. Reader: trace. TTL as NEW, after DONE."""
         return f"{self.prefix}:intent:{client_order_id}"
 
     def open_intents(self) -> str:
