@@ -4,12 +4,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 REFRESH_S = 1.0
 
@@ -28,7 +30,8 @@ def status_table(found: dict[str, Any]) -> Group:
     head.add_row("processes", ", ".join(f"{p['role']} {p['pid']}" for p in found["processes"]) or "none")
     head.add_row("RQ workers", str(len(found["workers"])))
     head.add_row("dead letters", str(found["dead"]))
-    head.add_row("equity / cash", f"{found['book']['equity']} / {found['book']['cash']} USD")
+    book = found["book"]
+    head.add_row("equity / cash", f"{Decimal(book['equity']):,.2f} / {Decimal(book['cash']):,.2f} USD")
     return Group(head, outcome_table(found), _positions(found["book"]["positions"]))
 
 
@@ -69,17 +72,21 @@ def summary_text(found: dict[str, Any], data_dir: str) -> Group:
     refused = ", ".join(f"{reason} {n}" for reason, n in found["refused"].items()) or "none"
     head.add_row("messages", f"{found['messages_read']} read, {found['accepted']} accepted; refused: {refused}")
     head.add_row("orders / fills / trades", f"{found['orders']} / {found['fills']} / {found['trades']['closed']}")
-    head.add_row("P&L", f"{found['profit']} USD on {found['starting_equity']} USD; equity {found['final_equity']} USD")
+    money = {name: f"{Decimal(found[name]):,.2f} USD" for name in ("profit", "starting_equity", "final_equity")}
+    head.add_row("P&L", f"{money['profit']} on {money['starting_equity']}; equity {money['final_equity']}")
     head.add_row("closed trades", f"{found['trades']['won']} won, {found['trades']['lost']} lost")
     head.add_row("time", f"{found['seconds']} s, {found['messages_per_second']} messages/s")
     example = found["examples"].get("executed") or next(iter(found["examples"].values()), "ID")
-    hints = Table(title="look further", show_header=False)
     where = f"{_program()} --profile {found['profile']} --data-dir {_near(data_dir)}"
-    hints.add_row("why a trade", f"{where} trace '{example}'")
-    hints.add_row("what was decided", f"{where} inspect decisions")
-    hints.add_row("bad input", f"{where} dead")
-    hints.add_row("redis-cli", f"{where} inspect keys --serve   (prints the address)")
-    return Group(outcome_table(found), head, hints)
+    hints = [
+        "\nlook further:",
+        f"  {where} trace '{example}'      # why a trade",
+        f"  {where} inspect decisions      # what was decided",
+        f"  {where} dead                   # bad input, with reasons",
+        f"  {where} inspect keys --serve   # keeps Redis open and prints the address for redis-cli",
+    ]
+    lines = [Text(line, no_wrap=True, overflow="ignore") for line in hints]
+    return Group(outcome_table(found), head, *lines)
 
 
 def _program() -> str:
