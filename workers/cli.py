@@ -447,9 +447,11 @@ def _replay(file: Path | None, *, ordered: bool, speed: str, workers: int | None
     from workers.replay_run import run_replay
 
     summary = run_replay(_settings, _runtime, file, ordered=ordered, speed=speed, workers=workers, keep=keep)
-    from workers.screen import summary_text
+    from workers.screen import hints_text, summary_text
 
-    _show(summary, as_json=as_json, text=summary_text(summary, os.environ.get("FLEET_DATA_DIR", ".fleet")))
+    _show(summary, as_json=as_json, text=summary_text(summary))
+    if not as_json:
+        typer.echo(hints_text(summary, os.environ.get("FLEET_DATA_DIR", ".fleet")))
 
 
 def _set_trading(state: TradingState, why: str, by: str) -> None:

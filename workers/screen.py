@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 REFRESH_S = 1.0
 
@@ -66,8 +65,8 @@ def _positions(positions: dict[str, Any]) -> Table:
     return table
 
 
-def summary_text(found: dict[str, Any], data_dir: str) -> Group:
-    """A replay's summary and where to look next."""
+def summary_text(found: dict[str, Any]) -> Group:
+    """A replay's summary."""
     head = Table(title="the recording is over", show_header=False)
     refused = ", ".join(f"{reason} {n}" for reason, n in found["refused"].items()) or "none"
     head.add_row("messages", f"{found['messages_read']} read, {found['accepted']} accepted; refused: {refused}")
@@ -76,17 +75,22 @@ def summary_text(found: dict[str, Any], data_dir: str) -> Group:
     head.add_row("P&L", f"{money['profit']} on {money['starting_equity']}; equity {money['final_equity']}")
     head.add_row("closed trades", f"{found['trades']['won']} won, {found['trades']['lost']} lost")
     head.add_row("time", f"{found['seconds']} s, {found['messages_per_second']} messages/s")
+    return Group(outcome_table(found), head)
+
+
+def hints_text(found: dict[str, Any], data_dir: str) -> str:
+    """Where to look next: commands as they work from here, one a line."""
     example = found["examples"].get("executed") or next(iter(found["examples"].values()), "ID")
     where = f"{_program()} --profile {found['profile']} --data-dir {_near(data_dir)}"
-    hints = [
-        "\nlook further:",
-        f"  {where} trace '{example}'      # why a trade",
-        f"  {where} inspect decisions      # what was decided",
-        f"  {where} dead                   # bad input, with reasons",
-        f"  {where} inspect keys --serve   # keeps Redis open and prints the address for redis-cli",
-    ]
-    lines = [Text(line, no_wrap=True, overflow="ignore") for line in hints]
-    return Group(outcome_table(found), head, *lines)
+    return "\n".join(
+        (
+            "\nlook further:",
+            f"  {where} trace '{example}'   # why a trade",
+            f"  {where} inspect decisions   # what was decided",
+            f"  {where} dead   # bad input, with reasons",
+            f"  {where} inspect keys --serve   # keeps Redis open and prints its address for redis-cli",
+        )
+    )
 
 
 def _program() -> str:
