@@ -198,6 +198,10 @@ class Decider:
     def _fail(
         self, decision_id: str, symbol: str, legs: Sequence[str], rule: str, observed: str, as_of: datetime
     ) -> str:
+        """End it as `error`, unless it was held or sent before: then release or settlement ends it."""
+        known = self.journal.outcome(decision_id)
+        if known not in (None, Outcome.BUFFERED):
+            return known.value
         refusal = Refusal(Stage.EXECUTOR, rule, observed[:200], "a job that ends")
         result = ProcessResult(
             Outcome.ERROR, as_of, symbol=symbol, decision_id=decision_id, refusal=refusal, error=observed[:200]

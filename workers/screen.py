@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 REFRESH_S = 1.0
@@ -19,8 +20,8 @@ def status_table(found: dict[str, Any]) -> Group:
     """The status as tables."""
     head = Table(title=f"signal-fleet ({found['profile']}) at {found['at'][:19]}Z", show_header=False)
     control = found["control"]
-    head.add_row("state", f"{found['state']} ({found['state_by']})")
-    head.add_row("trading", f"{control['trading_state']} ({control['reason']}, {control['by']})")
+    head.add_row("state", escape(f"{found['state']} ({found['state_by']})"))
+    head.add_row("trading", escape(f"{control['trading_state']} ({control['reason']}, {control['by']})"))
     head.add_row("stream waiting", str(found["stream"]["waiting"]))
     head.add_row("lists", f"{found['lists']['votes']} votes of {found['lists']['symbols']} symbols")
     head.add_row("claims / follow-ups / held", f"{found['claims']} / {found['followups']} / {found['held']}")
@@ -51,7 +52,7 @@ def outcome_table(found: dict[str, Any]) -> Table:
     for outcome, count in sorted(found["outcomes"].items(), key=lambda row: -row[1]):
         mine = {name.split(":", 1)[1]: n for name, n in found["rules"].items() if name.startswith(f"{outcome}:")}
         rules = ", ".join(f"{rule} {n}" for rule, n in sorted(mine.items(), key=lambda row: -row[1]))
-        table.add_row(outcome, str(count), rules)
+        table.add_row(outcome, str(count), escape(rules))
     return table
 
 

@@ -51,7 +51,7 @@ class MemoryJournal:
         if self._put(decision_id, result.outcome):
             self.results[decision_id] = result
         for leg in shared:
-            self._put(leg, result.outcome)
+            self._put(leg, self.outcomes[decision_id])
         if became_signal(result) and self._mark_used and result.symbol and result.aggregate:
             self._mark_used(result.symbol, result.aggregate.message_ids, result.timestamp)
 

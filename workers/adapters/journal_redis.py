@@ -46,6 +46,12 @@ if changed then
                'rule', ARGV[5], 'at', ARGV[8])
   end
 end
+local first = redis.call('HMGET', KEYS[1], 'state', 'stage', 'rule', 'observed', 'limit', 'at')
+if not changed and not rank[first[1]] then
+  -- the decision ended before its legs were known: they end as it did
+  state = first[1]
+  for i = 2, 6 do ARGV[i + 2] = first[i] end
+end
 for i = 15, 14 + count do redis.call('SADD', KEYS[3], ARGV[i]) end
 for _, leg in ipairs(redis.call('SMEMBERS', KEYS[3])) do
   local ended = changed
