@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from tests.tools.readme_counts import fill
 from workers.adapters.keys import Keys
 from workers.cli import app
 
@@ -60,3 +61,23 @@ def test_the_picture_has_words_for_those_who_cannot_see_it() -> None:
 
     assert all(tag in picture for tag in ('role="img"', "<title", "<desc"))
     assert re.search(rf'<img src="{IMAGE}"[^>]* alt="[^"]+"', (ROOT / "README.md").read_text("utf-8"))
+
+
+def test_counts_of_two_runs_go_into_their_rows() -> None:
+    """A row of two rules shows both counts, the errors one sum, a row without any a 0."""
+    page = (ROOT / "README.md").read_text("utf-8")
+
+    filled = fill(page, {"vetoed:rsi_oversold": 2, "error:KeyError": 3, "error:ValueError": 1}, {"gate_closed:vix": 7})
+
+    rows = {line.split(" | ")[1]: line.split(" | ")[-2:] for line in filled.splitlines() if line.count(" | ") == 4}
+    assert rows["`rsi_overbought`, `rsi_oversold`"] == ["0 / 2", "0 |"]
+    assert rows["an exception's name, `three_strikes`"] == ["4", "0 |"]
+    assert rows["`vix`"] == ["0", "7 |"]
+
+
+def test_a_rule_without_a_row_is_told() -> None:
+    """A new rule must be explained before it is counted."""
+    page = (ROOT / "README.md").read_text("utf-8")
+
+    with pytest.raises(ValueError, match="risk_rejected:moon"):
+        fill(page, {"risk_rejected:moon": 1}, {})
