@@ -136,6 +136,9 @@ class ScheduleSettings(Frozen):
 
     settle_interval_s: int = Field(default=5, ge=1, le=3600, description="seconds between looks at orders and exits")
     janitor_interval_s: int = Field(default=15, ge=1, le=3600, description="seconds between looks for lost work")
+    release_max_age_s: float = Field(
+        default=120, gt=0, le=3600, description="seconds after its open until a held signal is too old to be sent"
+    )
     busy_delay_s: float = Field(
         default=5, ge=0.1, le=60, description="seconds until a signal meets a busy symbol again"
     )

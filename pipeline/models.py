@@ -578,6 +578,7 @@ class ProcessResult:
     aggregate: AggregatedSentiment | None = None
     reservation: Reservation | None = None
     gate: GateVerdict | None = None
+    legs: tuple[str, ...] = ()  # a batch's: the legs whose end this is
 
     @property
     def outcome(self) -> Outcome:

@@ -201,13 +201,18 @@ class TradingOrchestrator:
     def process_symbol_batch(
         self, symbol: str, votes: Sequence[Vote], as_of: datetime, decision_id: str
     ) -> ProcessResult | None:
-        """Consensus of one symbol's votes, and its signal through the five stages; None for an empty batch (seed)."""
-        if not votes:
-            return None
+        """Consensus of one symbol's votes, and its signal through the five stages (seed).
+
+        None for an empty batch, or one whose votes all took part in an earlier decision by look-back. `legs` of the
+        result are those of the votes, and of looked-back ones that made the signal and still wait in a list.
+        """
         try:
-            counted = (*votes, *self._lookback(symbol, votes, as_of))
+            fresh = self.unused(symbol, votes)
+            if not fresh:
+                return None
+            earlier = self._lookback(symbol, votes, as_of)
             consensus = reach_consensus(
-                decision_id, symbol, counted, as_of, self._consensus_settings, self._settings.min_consensus
+                decision_id, symbol, (*fresh, *earlier), as_of, self._consensus_settings, self._settings.min_consensus
             )
         except _RETRIED:
             raise
@@ -221,8 +226,15 @@ class TradingOrchestrator:
                 decision_id=decision_id,
                 refusal=consensus.refusal,
                 aggregate=consensus.aggregate,
+                legs=voting_legs(symbol, fresh),
             )
-        return replace(self.decide(consensus.signal), aggregate=consensus.aggregate)
+        legs = voting_legs(symbol, (*fresh, *earlier))
+        return replace(self.decide(consensus.signal), aggregate=consensus.aggregate, legs=legs)
+
+    def unused(self, symbol: str, votes: Sequence[Vote]) -> list[Vote]:
+        """Those of the votes that no decision with consensus counted yet."""
+        used = self._votes.used(symbol, [vote.id for vote in votes])
+        return [vote for vote in votes if vote.id not in used]
 
     def aggregate_sentiment(self, votes: Sequence[Vote]) -> AggregatedSentiment:
         """Counts, lead and strength of the votes (seed)."""
@@ -380,8 +392,8 @@ class TradingOrchestrator:
             return None
         result = self.process_symbol_batch(claim.symbol, claim.votes, as_of, claim_id)
         if result is not None:
-            self._journal.record([(result, voting_legs(claim.symbol, claim.votes))])
-            self._backlog.finish(claim_id)
+            self._journal.record([(result, result.legs)])
+        self._backlog.finish(claim_id)
         return result
 
     def _lookback(self, symbol: str, votes: Sequence[Vote], as_of: datetime) -> list[Vote]:
@@ -390,9 +402,7 @@ class TradingOrchestrator:
             return []
         own = {vote.id for vote in votes}
         earlier = self._votes.votes(symbol, as_of - timedelta(seconds=seconds), as_of)
-        others = [vote for vote in earlier if vote.id not in own]
-        used = self._votes.used(symbol, [vote.id for vote in others])
-        return [vote for vote in others if vote.id not in used]
+        return self.unused(symbol, [vote for vote in earlier if vote.id not in own])
 
 
 def voting_legs(symbol: str, votes: Sequence[Vote]) -> tuple[str, ...]:

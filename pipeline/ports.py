@@ -314,8 +314,8 @@ class Ledger(Protocol):
         """Held signals due at or before `until`, by (due, symbol, decision id)."""
         ...
 
-    def unhold(self, decision_id: str) -> None:
-        """Forget a held signal. Idempotent."""
+    def unhold(self, decision_ids: Sequence[str]) -> None:
+        """Forget held signals, all in one step. Idempotent."""
         ...
 
     def apply(self, decision_id: str, fill: Fill, session: Session) -> bool:

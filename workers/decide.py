@@ -13,7 +13,7 @@ from pipeline.consensus import window_of
 from pipeline.errors import SymbolBusyError
 from pipeline.models import Outcome, ProcessResult, Refusal, Stage, Vote
 from pipeline.orchestrator import TradingOrchestrator, voting_legs
-from pipeline.ports import Claim, Ledger
+from pipeline.ports import Claim, Ledger, Sessions
 from pipeline.router import leg_id
 from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.followups_redis import RedisFollowUps
@@ -22,7 +22,7 @@ from workers.adapters.journal_redis import RedisJournal
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.adapters.votes_cache import CachedVotes
 from workers.canonical import log_decision
-from workers.endings import release_held, settle_orders
+from workers.endings import Release, release_held, settle_orders
 from workers.settlement import Settlement
 
 FLUSH_AT = 500
@@ -55,6 +55,8 @@ class Decider:
     interval_s: int
     lookback_s: float
     busy_delay_s: float
+    sessions: Sessions
+    release_max_age_s: float
 
     # ---- urgent legs ----
 
@@ -84,15 +86,16 @@ class Decider:
 
     # ---- claims ----
 
-    def claims(self, claim_ids: Sequence[str], as_of: datetime) -> dict[str, int]:
+    def claims(self, claim_ids: Sequence[str], as_of: datetime, *, drained: bool = False) -> dict[str, int]:
         """Decide every batch of these claims in order of time; how many were decided or met a busy symbol.
 
-        `as_of` is the moment of a live decision; in event time no batch is decided before it (a follow-up's due).
+        `as_of` is the moment of a live decision. In event time a batch is decided at the end of its window, but not
+        before `as_of` (a follow-up's due), nor after it where `drained`: the lists were taken at that moment.
         Repeating it changes nothing.
         """
         claims = [claim for claim in self.backlog.claimed_many(claim_ids) if claim is not None]
         batches = sorted(
-            (batch for claim in claims for batch in self._batches(claim, as_of)),
+            (batch for claim in claims for batch in self._batches(claim, as_of, drained=drained)),
             key=lambda batch: (batch.as_of, batch.symbol),
         )
         self._load_votes(batches)
@@ -125,18 +128,19 @@ class Decider:
 
     def release(self, as_of: datetime) -> int:
         """Net and decide again the signals held for an open at or before `as_of`; how many there were."""
-        return release_held(self.orchestrator, self.ledger, self.journal, as_of, self._tell)
+        release = Release(as_of, self.sessions, timedelta(seconds=self.release_max_age_s))
+        return release_held(self.orchestrator, self.ledger, self.journal, release, self._tell)
 
     # ---- inside ----
 
-    def _batches(self, claim: Claim, as_of: datetime) -> list[Batch]:
+    def _batches(self, claim: Claim, as_of: datetime, *, drained: bool = False) -> list[Batch]:
         if self.clock == "live":
             return [Batch(claim.claim_id, claim.claim_id, claim.symbol, claim.votes, as_of)]
+        bound = min if drained else max
         return [
-            Batch(
-                f"{claim.claim_id}-w{window}", claim.claim_id, claim.symbol, votes, max(self._window_end(window), as_of)
-            )
+            Batch(f"{claim.claim_id}-w{window}", claim.claim_id, claim.symbol, votes, bound(window_end, as_of))
             for window, votes in _by_window(claim.votes, self.interval_s)
+            for window_end in (self._window_end(window),)
         ]
 
     def _window_end(self, window: int) -> datetime:
@@ -164,7 +168,9 @@ class Decider:
             except SymbolBusyError:
                 busy[batch.claim_id] = batch.as_of
                 continue
-            recorded.append((result, voting_legs(batch.symbol, batch.votes)))
+            if result is None:
+                continue
+            recorded.append((result, result.legs))
             if result.status != Outcome.NO_CONSENSUS or len(recorded) >= FLUSH_AT:
                 self.journal.record(recorded)
                 recorded = []
@@ -172,13 +178,15 @@ class Decider:
         self.journal.record(recorded)
         return busy
 
-    def _decide_batch(self, batch: Batch, known: Outcome | None) -> ProcessResult:
-        if known is not None:
-            return ProcessResult(known, batch.as_of, symbol=batch.symbol, decision_id=batch.decision_id)
-        result = self.orchestrator.process_symbol_batch(batch.symbol, batch.votes, batch.as_of, batch.decision_id)
-        if result is None:
-            raise ValueError(f"claim {batch.claim_id} holds no votes; valid: at least one")
-        self._tell(result)
+    def _decide_batch(self, batch: Batch, known: Outcome | None) -> ProcessResult | None:
+        """The batch's result; None when an earlier decision counted all its votes. `known`: it was decided before."""
+        symbol, name = batch.symbol, batch.decision_id
+        if known is not None:  # its order may have been settled before its legs were recorded
+            legs = voting_legs(symbol, self.orchestrator.unused(symbol, batch.votes))
+            return ProcessResult(known, batch.as_of, symbol=symbol, decision_id=name, legs=legs)
+        result = self.orchestrator.process_symbol_batch(symbol, batch.votes, batch.as_of, name)
+        if result is not None:
+            self._tell(result)
         return result
 
     def _tell(self, result: ProcessResult) -> None:

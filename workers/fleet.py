@@ -10,7 +10,7 @@ from pathlib import Path
 import redis
 
 from config.settings import Settings
-from pipeline.errors import FleetError
+from pipeline.errors import FleetError, SettingsError
 from workers.adapters.embedded import EmbeddedServer
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, MAINTENANCE
 from workers.stop import Stop
@@ -98,7 +98,8 @@ class Crew:
         self.supervisor.poll()
         self._recover_taken()
         if self.supervisor.fatal is not None:
-            raise FleetError(f"a child process refused to start; see {self._log_dir}")
+            where = f"see {self._log_dir}" if self._log_dir else "see above"
+            raise SettingsError(f"a child process refused its settings; {where}")
 
     def run(self, stop: Stop) -> int:
         """Keep everybody alive until `stop` or until all have finished, then end them; the exit code."""

@@ -22,18 +22,18 @@ def trade(message_id: str, symbol: str, at: str | None = None) -> str:
     return _run(work, give_up, at, message_id)
 
 
-def consensus(claim_ids: list[str], at: str | None = None) -> str:
+def consensus(claim_ids: list[str], at: str | None = None, drained: bool = False) -> str:  # noqa: FBT001, FBT002
     """Decide many claims, one decision a symbol; after a death each claim gets a job of its own.
 
-    Live after the first death; in event time after the second, because claims decided apart may be decided in
-    another order.
+    `drained`: `at` is when the lists were taken, else no claim is decided before it. Event time splits only before
+    the last strike, because claims of one moment are decided in order.
     """
 
     def work(fleet: Runtime, as_of: datetime) -> str:
-        together = 1 if fleet.settings.clock == "live" else MAX_STRIKES - 1
-        if len(claim_ids) > 1 and fleet.strikes_of_current_job() > together:
-            return f"split: {fleet.scheduler.enqueue_claims(claim_ids, claims_per_job=1)}"
-        counts = fleet.decider.claims(claim_ids, as_of)
+        patience = 1 if fleet.settings.clock == "live" else MAX_STRIKES - 1
+        if len(claim_ids) > 1 and fleet.strikes_of_current_job() > patience:
+            return f"split: {fleet.scheduler.enqueue_claims(claim_ids, at if drained else None, claims_per_job=1)}"
+        counts = fleet.decider.claims(claim_ids, as_of, drained=drained)
         return ", ".join(f"{count} {word}" for word, count in sorted(counts.items())) or "nothing"
 
     def give_up(fleet: Runtime, as_of: datetime, reason: str) -> None:
@@ -48,7 +48,7 @@ def drain(bucket: int, at: str | None = None) -> str:  # noqa: ARG001  # the buc
 
     def work(fleet: Runtime, _as_of: datetime) -> str:
         again = fleet.strikes_of_current_job() > 1
-        return f"{fleet.scheduler.drain(unfinished=again)} claims"
+        return f"{fleet.scheduler.drain(at, unfinished=again)} claims"
 
     return _run(work, None, at)
 

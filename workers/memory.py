@@ -1,7 +1,7 @@
 """The whole trunk in one process: real stages over in-memory twins, for tests and for users without Redis."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from config.settings import Settings, load_settings
@@ -32,7 +32,7 @@ from workers.adapters.market_memory import MemoryConditions
 from workers.adapters.paper import PaperBroker
 from workers.adapters.paper_memory import MemoryPaperStore
 from workers.collectors import NullCollectorManager
-from workers.endings import release_held, settle_orders
+from workers.endings import Release, release_held, settle_orders
 from workers.settlement import Settlement
 
 MAX_SESSIONS_TO_FINISH = 30
@@ -109,7 +109,8 @@ class MemoryFleet:
     def settle(self, as_of: datetime) -> int:
         """Live on to `as_of`: held signals at their open, fills and exits; how many orders became definite."""
         for opened in sorted({self.sessions.next_open(signal.decided_at) for signal in self.ledger.held(as_of)}):
-            release_held(self.orchestrator, self.ledger, self.journal, opened)
+            release = Release(opened, self.sessions, timedelta(seconds=self.settings.schedule.release_max_age_s))
+            release_held(self.orchestrator, self.ledger, self.journal, release)
         return self._settle_orders(as_of)
 
     def finish(self, as_of: datetime) -> datetime:

@@ -45,6 +45,7 @@ class Replay:
     _pending: list[AnalyzedMessage] = field(default_factory=list)
     _followup_ms: int | None = None
     _open_ms: int | None = None
+    _woken: datetime | None = None
     _started: float = 0.0
     _first_event: datetime | None = None
 
@@ -101,9 +102,15 @@ class Replay:
                 self._wake(due)
 
     def _next_due(self, closed: datetime | None) -> datetime | None:
-        moments = [
-            datetime.fromtimestamp(ms / 1000, UTC) for ms in (self._followup_ms, self._open_ms) if ms is not None
-        ]
+        """The earliest of the window's end, the next follow-up and the next open.
+
+        What was woken and is still there is due again after the delay of a busy symbol, as it would be live.
+        """
+        known = (self._followup_ms, self._open_ms)
+        moments = [datetime.fromtimestamp(ms / 1000, UTC) for ms in known if ms is not None]
+        if self._woken is not None:
+            again = self._woken + timedelta(seconds=self.fleet.settings.schedule.busy_delay_s)
+            moments = [at if at > self._woken else again for at in moments]
         return min([*moments, *([closed] if closed else [])], default=None)
 
     def _drain(self, at: datetime) -> None:
@@ -114,13 +121,20 @@ class Replay:
         self._look_ahead()
 
     def _wake(self, at: datetime) -> None:
-        """Follow-ups and held signals whose moment has come."""
+        """Follow-ups and held signals whose moment has come, one job after the other."""
         self._let_everything_end()
-        self.fleet.scheduler.queue_release(at)
-        self._let_everything_end()
-        self.fleet.scheduler.queue_followups(at)
-        self._let_everything_end()
+        while self._open_ms is not None and self._open_ms <= at.timestamp() * 1000:
+            before = self._open_ms
+            again = self._woken is not None and before <= self._woken.timestamp() * 1000
+            self.fleet.scheduler.queue_release(at, again=again)
+            self._let_everything_end()
+            self._look_ahead()
+            if self._open_ms == before:
+                break
+        while self.fleet.scheduler.queue_followups(at, at_most=1):
+            self._let_everything_end()
         self._look_ahead()
+        self._woken = at
 
     def _look_ahead(self) -> None:
         """What the last decisions left for later."""

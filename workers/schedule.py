@@ -68,9 +68,9 @@ class Scheduler:
         at = (now.isoformat(),) if event_time else ()
         return self.queues.enqueue(CONSENSUS, "drain", f"drain-{bucket}", (bucket, *at), f"drain of {now:%H:%M:%S}")
 
-    def queue_followups(self, now: datetime) -> int:
+    def queue_followups(self, now: datetime, at_most: int = 500) -> int:
         """Follow-ups whose time has come: queued first, forgotten after."""
-        due = self.followups.due(now)
+        due = self.followups.due(now, at_most)
         for one in due:
             moment = datetime.fromtimestamp(one.due_ms / 1000, UTC).isoformat()
             job_id = f"again-{_short(one.raw)}-{one.due_ms}"
@@ -78,14 +78,15 @@ class Scheduler:
             self.followups.done(one)
         return len(due)
 
-    def queue_release(self, now: datetime) -> int:
-        """The release of signals held for an open that has come."""
+    def queue_release(self, now: datetime, *, again: bool = False) -> int:
+        """The release of signals held for an open that has come; in event time as of that open, or `again` of now."""
         due_ms = self.held.next_open_ms()
         if due_ms is None or due_ms > now.timestamp() * 1000:
             return 0
         due = datetime.fromtimestamp(due_ms / 1000, UTC)
         job_id = f"release-{due_ms}-{window_of(now, self.settle_interval_s)}"
-        return self.queues.enqueue(MAINTENANCE, "release", job_id, (due.isoformat(),), f"held for {due:%Y-%m-%d %H:%M}")
+        at = now if again else due
+        return self.queues.enqueue(MAINTENANCE, "release", job_id, (at.isoformat(),), f"held for {due:%Y-%m-%d %H:%M}")
 
     def queue_settle(self, now: datetime) -> int:
         """A settlement at event time `now`."""
@@ -94,23 +95,24 @@ class Scheduler:
 
     # ---- what jobs ask for ----
 
-    def drain(self, *, unfinished: bool = False) -> int:
-        """Claim every waiting list and queue the claims; answers how many.
+    def drain(self, at: str | None = None, *, unfinished: bool = False) -> int:
+        """Claim every waiting list and queue the claims; answers how many. `at`: the moment, in event time.
 
         `unfinished`: with all claims that are not decided yet, because the drain that made them may have died
         before it queued them. Those that wait for their follow-up stay with it.
         """
         fresh = self.backlog.claim()
         if not unfinished:
-            return self.enqueue_claims(fresh)
-        return self.enqueue_claims(sorted(set(self.backlog.unfinished()) - self.followups.claim_ids()))
+            return self.enqueue_claims(fresh, at)
+        return self.enqueue_claims(sorted(set(self.backlog.unfinished()) - self.followups.claim_ids()), at)
 
-    def enqueue_claims(self, claim_ids: Sequence[str], claims_per_job: int = 0) -> int:
+    def enqueue_claims(self, claim_ids: Sequence[str], drained_at: str | None = None, claims_per_job: int = 0) -> int:
         """Queue claims for decision, many a job; answers how many claims. Repeating it is harmless."""
+        moment = (drained_at, True) if drained_at else ()
         remaining = iter(claim_ids)
         while chunk := list(islice(remaining, claims_per_job or self.claims_per_job)):
             job_id = f"consensus-{_short(','.join(chunk))}"
-            self.queues.enqueue(CONSENSUS, "consensus", job_id, (chunk,), f"consensus of {len(chunk)} claims")
+            self.queues.enqueue(CONSENSUS, "consensus", job_id, (chunk, *moment), f"consensus of {len(chunk)} claims")
         return len(claim_ids)
 
     def clean(self) -> int:

@@ -261,6 +261,8 @@ class Runtime:
             interval_s=self.settings.orchestrator.batch_interval_seconds,
             lookback_s=max(self.settings.consensus.lookback_s, self.settings.scorer.confluence_seconds),
             busy_delay_s=self.settings.schedule.busy_delay_s,
+            sessions=self.sessions,
+            release_max_age_s=self.settings.schedule.release_max_age_s,
         )
 
     # ---- processes ----
@@ -291,13 +293,22 @@ class Runtime:
         )
 
     def initialise_if_empty(self, by: str, at: datetime) -> bool:
-        """On an empty namespace: RUNNING and ACTIVE. A fleet that was stopped or halted stays as it is."""
-        empty = self.state.is_empty()
+        """On an empty namespace: RUNNING and ACTIVE. A fleet that was stopped or halted stays as it is.
+
+        Real money waits for a person's `fleet start`. Raises SettingsError when `orchestrator.enabled` is false.
+        """
+        self.require_enabled()
+        empty = self.state.is_empty() and not self.settings.is_live
         self.state.claim_namespace(self.settings.profile)
         if empty:
             self.control.set(TradingState.ACTIVE, by, "first start on an empty Redis", at)
             self.state.write(OrchestratorState.RUNNING, by, at)
         return empty
+
+    def require_enabled(self) -> None:
+        """Raise SettingsError when the settings say that the fleet shall not run."""
+        if not self.settings.orchestrator.enabled:
+            raise SettingsError("orchestrator.enabled = false; valid: true to start")
 
     # ---- strikes of the running job ----
 

@@ -315,8 +315,8 @@ def test_held_signals_come_by_due_time_symbol_and_decision(vault: Vault) -> None
 def test_an_unheld_signal_is_forgotten(vault: Vault) -> None:
     """Twice is once."""
     vault.ledger.hold(a_signal(), at("13:30", 3))
-    vault.ledger.unhold("d-AAA")
-    vault.ledger.unhold("d-AAA")
+    vault.ledger.unhold(["d-AAA"])
+    vault.ledger.unhold(["d-AAA"])
 
     vault.holds()
 

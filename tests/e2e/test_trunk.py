@@ -4,7 +4,7 @@ The chart is that of `tests.chart`: at 100 dollars the stop is 3.00 and the targ
 dollars (0.25 % of 100,000) buys 250 / 3 = 83.33 shares; the moderate tier takes half of them: floor(41.67) = 41.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -32,7 +32,7 @@ from tests.chart import QUIET, a_chart, a_market, half_hour
 from tests.market_builders import at, xnys
 from tests.trunk import NOON, a_post, later
 from workers.adapters.market_memory import MemoryConditions, MemoryMarketData
-from workers.endings import release_held
+from workers.endings import Release, release_held
 from workers.memory import MemoryFleet
 
 D = Decimal
@@ -265,18 +265,16 @@ def test_held_signals_of_one_symbol_come_to_one_order() -> None:
     assert [order.decision_id for order in orders(fleet)] == ["test-2:AAPL"]
 
 
-def test_a_fleet_that_slept_through_the_session_holds_its_signals_for_the_next() -> None:
-    """Released at 17:00 New York by a fleet that was down: held for July 10th, not lost, and traded then."""
+def test_a_fleet_that_slept_through_the_session_does_not_trade_its_held_signals_late() -> None:
+    """Released at 17:00 New York by a fleet that was down: its age limit was that open, so it ends expired."""
     fleet = a_fleet(settings=queueing())
     fleet.post(a_post(text=BULLISH, at=at("2014-07-09 12:00")))
-    release_held(fleet.orchestrator, fleet.ledger, fleet.journal, at("2014-07-09 21:00"))
-    assert fleet.journal.outcome("test-1:AAPL") is Outcome.HELD
-    assert len(fleet.ledger.held(at("2014-07-10 13:30"))) == 1
+    late = Release(at("2014-07-09 21:00"), fleet.sessions, timedelta(seconds=120))
+    release_held(fleet.orchestrator, fleet.ledger, fleet.journal, late)
 
-    fleet.finish(at("2014-07-09 21:00"))
-
-    assert fleet.journal.outcome("test-1:AAPL") is Outcome.EXECUTED
-    assert [order.submitted_at for order in orders(fleet)] == [at("2014-07-10 13:30")]
+    assert fleet.journal.outcome("test-1:AAPL") is Outcome.EXPIRED
+    assert fleet.ledger.held(at("2014-07-10 13:30")) == ()
+    assert orders(fleet) == []
 
 
 def test_a_held_batch_carries_its_votes_to_the_end() -> None:

@@ -42,7 +42,7 @@ def test_process_result_creation_with_different_statuses(status: str) -> None:
     result = ProcessResult(status=status, timestamp=NOON)
 
     assert (result.status, result.outcome, result.timestamp) == (status, Outcome(status), NOON)
-    assert [getattr(result, field.name) for field in fields(result)[2:]] == [None] * 10
+    assert [getattr(result, field.name) for field in fields(result)[2:]] == [None] * 10 + [()]
 
 
 def test_process_result_has_no_moment_of_its_own() -> None:

@@ -78,7 +78,7 @@ class MemoryBacklog:
     def _unless_duplicate(self, message: AnalyzedMessage, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
         at = next(leg.vote.at for leg in legs if leg.fate is not Fate.END and leg.vote)
         first, last = self._texts.get(message.fingerprint, (message.message_id, at))
-        known = first != message.message_id and at - last < self._window
+        known = first != message.message_id and abs(at - last) < self._window
         self._texts[message.fingerprint] = (first, max(at, last)) if known else (message.message_id, at)
         return end_as_duplicate(message, first) if known else legs
 

@@ -42,7 +42,7 @@ local function open(leg, state, rule, observed, limit)
 end
 if ARGV[6] == '1' then
   local owner, last = redis.call('HGET', KEYS[2], fp), tonumber(redis.call('ZSCORE', KEYS[1], fp))
-  local known = owner and owner ~= id and last and at - last < window
+  local known = owner and owner ~= id and last and math.abs(at - last) < window
   redis.call('ZADD', KEYS[1], 'GT', at, fp)
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at - window, 'LIMIT', 0, 4)) do
     redis.call('ZREM', KEYS[1], old)

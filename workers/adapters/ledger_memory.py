@@ -1,5 +1,6 @@
 """Our own book in memory: the ledger's twin for one process, every method one atomic step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -121,10 +122,11 @@ class MemoryLedger:
             due = [(at, s.symbol, s.decision_id, s) for at, s in self._held.values() if at <= until]
             return tuple(signal for *_, signal in sorted(due, key=lambda row: row[:3]))
 
-    def unhold(self, decision_id: str) -> None:
-        """Forget a held signal. Idempotent."""
+    def unhold(self, decision_ids: Sequence[str]) -> None:
+        """Forget held signals, all in one step. Idempotent."""
         with self._lock:
-            self._held.pop(decision_id, None)
+            for decision_id in decision_ids:
+                self._held.pop(decision_id, None)
 
     def apply(self, decision_id: str, fill: Fill, session: Session) -> bool:
         """Book one fill. False when it was booked before."""

@@ -1,5 +1,6 @@
 """Our own book in Redis, shared by every worker: each method is one script, every test and write one atomic step."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -108,12 +109,14 @@ class RedisLedger:
         found = [(float(due), load(Signal, text)) for due, text in zip(raw[::2], raw[1::2], strict=True)]
         return tuple(s for _, s in sorted(found, key=lambda row: (row[0], row[1].symbol, row[1].decision_id)))
 
-    def unhold(self, decision_id: str) -> None:
-        """Forget a held signal. Idempotent."""
+    def unhold(self, decision_ids: Sequence[str]) -> None:
+        """Forget held signals, all in one step. Idempotent."""
+        if not decision_ids:
+            return
         with asking_redis():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.zrem(self._keys.held(), decision_id)
-            pipe.hdel(self._keys.held_signals(), decision_id)
+            pipe.zrem(self._keys.held(), *decision_ids)
+            pipe.hdel(self._keys.held_signals(), *decision_ids)
             pipe.execute()
 
     def apply(self, decision_id: str, fill: Fill, session: Session) -> bool:

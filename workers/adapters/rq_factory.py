@@ -12,6 +12,7 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 from rq.worker import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
@@ -25,11 +26,24 @@ ALLOWED = frozenset(
     f"workers.jobs.{name}" for name in ("trade", "consensus", "drain", "settle", "release", "janitor", "flatten")
 )
 MAX_TIMEOUT_S = 3_600
-WORKER_CLASSES: dict[str, type[BaseWorker]] = {"rq.Worker": Worker, "rq.SimpleWorker": SimpleWorker}
 
 
 class ForbiddenJobError(FleetError):
     """A job that is not ours was found in a queue; it is never run."""
+
+
+class OutOfTimeError(BaseException):
+    """A job passed its time-out. No Exception: no stage may take it for a failure of its own and trade on."""
+
+
+class FirmTimeout(UnixSignalDeathPenalty):
+    """RQ's alarm; for a job it raises what only RQ catches."""
+
+    def handle_death_penalty(self, signum: int, frame: object) -> None:
+        """The alarm rang."""
+        if self._exception is JobTimeoutException:
+            raise OutOfTimeError(f"the job passed its time-out of {self._timeout} s")
+        super().handle_death_penalty(signum, frame)  # type: ignore[no-untyped-call]
 
 
 class GuardedJob(Job):
@@ -81,6 +95,21 @@ class GuardedJob(Job):
             f"timeout {job.timeout!r} is out of range; valid: 1..{MAX_TIMEOUT_S} s": not timed,
         }
         return next((fault for fault, found in faults.items() if found), None)
+
+
+class ForkingWorker(Worker):
+    """RQ's worker: every job in a process of its own, which a time-out kills."""
+
+    death_penalty_class = FirmTimeout
+
+
+class InlineWorker(SimpleWorker):
+    """RQ's simple worker: jobs in its own process, for recordings with thousands of small ones."""
+
+    death_penalty_class = FirmTimeout
+
+
+WORKER_CLASSES: dict[str, type[BaseWorker]] = {"rq.Worker": ForkingWorker, "rq.SimpleWorker": InlineWorker}
 
 
 class JobQueues:
