@@ -388,8 +388,8 @@ class TradingOrchestrator:
         seconds = self._consensus_settings.lookback_s
         if not seconds:
             return []
-        own = {vote.id for vote in votes}
-        earlier = self._votes.votes(symbol, as_of - timedelta(seconds=seconds), as_of)
+        own, newest = {vote.id for vote in votes}, max(vote.at for vote in votes)
+        earlier = self._votes.votes(symbol, as_of - timedelta(seconds=seconds), newest)
         others = [vote for vote in earlier if vote.id not in own]
         used = self._votes.used(symbol, [vote.id for vote in others])
         return [vote for vote in others if vote.id not in used]
