@@ -400,8 +400,8 @@ class TradingOrchestrator:
         seconds = self._consensus_settings.lookback_s
         if not seconds:
             return []
-        own = {vote.id for vote in votes}
-        earlier = self._votes.votes(symbol, as_of - timedelta(seconds=seconds), as_of)
+        own, newest = {vote.id for vote in votes}, max(vote.at for vote in votes)
+        earlier = self._votes.votes(symbol, as_of - timedelta(seconds=seconds), newest)
         return self.unused(symbol, [vote for vote in earlier if vote.id not in own])
 
 

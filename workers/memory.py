@@ -1,11 +1,12 @@
 """The whole trunk in one process: real stages over in-memory twins, for tests and for users without Redis."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from config.settings import Settings, load_settings
 from pipeline.analyzer import LexiconAnalyzer
+from pipeline.consensus import window_of
 from pipeline.errors import FleetError
 from pipeline.executor import TradeExecutor
 from pipeline.gate import MarketGate
@@ -99,8 +100,8 @@ class MemoryFleet:
     def post(self, message: SocialMessage | AnalyzedMessage) -> ProcessResult:
         """What became of the post's first leg, decided at the moment the post was known. Raises FleetError: stopped."""
         if isinstance(message, SocialMessage):
-            return self.orchestrator.on_message(message, message.received_at, self._deny())
-        return self.orchestrator.on_analyzed(message, message.message.received_at, self._deny())
+            return self.orchestrator.on_message(message, _known_at(message), self._deny())
+        return self.orchestrator.on_analyzed(message, _known_at(message), self._deny())
 
     def drain(self, as_of: datetime) -> list[ProcessResult]:
         """Consensus of every symbol's votes, as of the end of their window."""
@@ -112,6 +113,24 @@ class MemoryFleet:
             release = Release(opened, self.sessions, timedelta(seconds=self.settings.schedule.release_max_age_s))
             release_held(self.orchestrator, self.ledger, self.journal, release)
         return self._settle_orders(as_of)
+
+    def live(self, messages: Iterable[SocialMessage | AnalyzedMessage]) -> datetime | None:
+        """Live through messages in order of time, every window drained at its end; where the last window ends.
+
+        None without any message. What is still interim then waits for `finish`.
+        """
+        closes: datetime | None = None
+        for message in messages:
+            at = _known_at(message)
+            if closes is not None and at >= closes:
+                self._close_window(closes)
+                closes = None
+            self.settle(at)
+            self.post(message)
+            closes = closes or self._window_end(at)
+        if closes is not None:
+            self._close_window(closes)
+        return closes
 
     def finish(self, as_of: datetime) -> datetime:
         """Drain, then live on from close to close until every leg is at its end; the moment that was.
@@ -133,6 +152,14 @@ class MemoryFleet:
 
     # ---- inside ----
 
+    def _window_end(self, at: datetime) -> datetime:
+        seconds = self.settings.orchestrator.batch_interval_seconds
+        return datetime.fromtimestamp((window_of(at, seconds) + 1) * seconds, UTC)
+
+    def _close_window(self, at: datetime) -> None:
+        self.settle(at)
+        self.drain(at)
+
     def _settle_orders(self, as_of: datetime) -> int:
         return settle_orders(self._settlement, self.journal, as_of)
 
@@ -141,3 +168,7 @@ class MemoryFleet:
 
     def _deny(self) -> DenyList:
         return DenyList(*(frozenset(self.control.denials(kind)) for kind in ("symbol", "author", "source")))
+
+
+def _known_at(message: SocialMessage | AnalyzedMessage) -> datetime:
+    return message.received_at if isinstance(message, SocialMessage) else message.message.received_at

@@ -670,6 +670,20 @@ def test_the_look_back_reaches_fifteen_minutes(decided_s: float, *, agrees: bool
     assert (result.status == "executed") is agrees
 
 
+def test_the_look_back_looks_back_never_at_votes_after_the_batch() -> None:
+    """A vote at 12:01:00 is the next window's: as of that moment it must not count in both."""
+    fleet = desk()
+    fleet.vote(1, at=later(5))
+    (claim_id,) = fleet.backlog.claim()
+    claim = fleet.backlog.claimed(claim_id)
+    assert claim is not None
+    fleet.vote(2, at=later(60))
+    result = fleet.orchestrator.process_symbol_batch("AAPL", claim.votes, later(60), claim_id)
+
+    assert result is not None
+    assert (result.status, rule(result)) == ("no_consensus", (Stage.CONSENSUS, "min_votes"))
+
+
 def test_a_look_back_of_zero_is_the_seed_s_literal_rule() -> None:
     """Only the window's own votes count."""
     fleet = Desk(consensus=ConsensusSettings(lookback_s=0))

@@ -1,0 +1,207 @@
+"""The planner of an ordered replay: it may stop where nothing happens, never run past what could be decided."""
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.consensus import ConsensusSettings, reach_consensus, window_of
+from pipeline.models import Label, Vote
+from pipeline.router import DenyList, Leg, RouterSettings, route
+from tests.trunk import NOON, a_message, later
+from workers.ordering import Planner
+
+WINDOW = 60
+
+
+def a_planner(*, lookback_s: float = 900, min_votes: int = 2, max_list: int = 1000) -> Planner:
+    """A planner with the shipped numbers."""
+    return Planner(interval_s=WINDOW, lookback_s=lookback_s, min_votes=min_votes, max_list=max_list)
+
+
+def legs(
+    number: int,
+    label: Label | str = "bullish",
+    at: datetime = NOON,
+    *,
+    confidence: float = 0.8,
+    symbols: tuple[str, ...] = ("AAPL",),
+    age_s: float = 0,
+) -> tuple[Leg, ...]:
+    """The legs of one post of an author and a text of its own."""
+    message = a_message(label, confidence, symbols=symbols, number=number, author=f"author-{number}", at=at)
+    return route(message, at + timedelta(seconds=age_s), DenyList(), RouterSettings(), 0.85)
+
+
+# ---- windows -----------------------------------------------------------------------------------------
+
+
+def test_a_window_with_two_votes_of_one_direction_is_named_at_its_end() -> None:
+    """12:00:05 and 12:00:59 agree: 12:01:00 must be waited for."""
+    planner = a_planner()
+    planner.follow(legs(1, at=later(5)))
+    planner.follow(legs(2, at=later(59)))
+
+    assert planner.closes_before(later(59.9)) is None
+    assert planner.closes_before(later(60)) == later(60)
+
+
+def test_a_window_is_named_once() -> None:
+    """What was drained needs no second drain."""
+    planner = a_planner()
+    planner.follow((*legs(1), *legs(2)))
+    planner.closes_before(later(60))
+
+    assert planner.closes_before(later(3600)) is None
+
+
+@pytest.mark.parametrize("labels", [("bullish",), ("bullish", "bearish"), ("neutral", "neutral", "neutral")])
+def test_a_window_that_cannot_agree_is_not_named(labels: tuple[str, ...]) -> None:
+    """One vote, one of each, or no direction at all: fewer than two of a kind."""
+    planner = a_planner()
+    for number, label in enumerate(labels):
+        planner.follow(legs(number, label))
+
+    assert planner.closes_before(later(60)) is None
+
+
+def test_votes_of_two_symbols_do_not_add_up() -> None:
+    """Consensus is of one symbol."""
+    planner = a_planner()
+    planner.follow(legs(1, symbols=("AAPL",)))
+    planner.follow(legs(2, symbols=("MSFT",)))
+
+    assert planner.closes_before(later(60)) is None
+
+
+def test_an_earlier_vote_within_the_look_back_makes_a_window_possible() -> None:
+    """Look-back 900 s from the window's end 12:15:00 reaches back to 12:00:00, a vote there is kept; not one before."""
+    for early, named in ((0.0, True), (-1.0, False)):
+        planner = a_planner()
+        planner.follow(legs(1, at=later(early)))
+        planner.closes_before(later(850))
+        planner.follow(legs(2, at=later(850)))
+
+        assert (planner.closes_before(later(900)) == later(900)) is named
+
+
+def test_a_symbol_without_a_vote_in_the_window_is_not_decided() -> None:
+    """AAPL could agree by its look-back, but has no list; MSFT's lone vote cannot."""
+    planner = a_planner()
+    planner.follow((*legs(1), *legs(2)))
+    planner.closes_before(later(60))
+    planner.follow(legs(3, at=later(70), symbols=("MSFT",)))
+
+    assert planner.closes_before(later(120)) is None
+
+
+# ---- urgent legs and full lists ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("confidence", "label", "age_s", "urgent"),
+    [
+        (0.85, "bullish", 0, True),
+        (0.85, "bearish", 30, True),
+        (0.84, "bullish", 0, False),
+        (1.0, "neutral", 0, False),
+        (1.0, "bullish", 31, False),
+    ],
+)
+def test_every_urgent_leg_is_named(confidence: float, label: str, age_s: float, *, urgent: bool) -> None:
+    """What the router decides at once, and nothing else."""
+    assert a_planner().follow(legs(1, label, confidence=confidence, age_s=age_s)) is urgent
+
+
+def test_an_urgent_leg_among_others_is_named() -> None:
+    """The primary's leg, whatever follows it."""
+    assert a_planner().follow(legs(1, confidence=0.9, symbols=("AAPL", "MSFT", "TSLA")))
+
+
+def test_an_urgent_leg_votes_too() -> None:
+    """One urgent and one regular post of a direction could agree."""
+    planner = a_planner()
+    planner.follow(legs(1, confidence=0.9))
+    planner.follow(legs(2))
+
+    assert planner.closes_before(later(60)) == later(60)
+
+
+def test_a_list_is_full_at_its_limit_and_empty_after_the_drain() -> None:
+    """The 3rd of 3 fills it, whatever the labels."""
+    planner = a_planner(max_list=3)
+    planner.follow((*legs(1), *legs(2, "neutral"), *legs(3, symbols=("MSFT",))))
+    assert not planner.full()
+    planner.follow(legs(4, "bearish"))
+    assert planner.full()
+
+    planner.drained()
+
+    assert not planner.full()
+
+
+# ---- never misses ------------------------------------------------------------------------------------
+
+POSTS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 20, 45, 59, 60, 61, 300, 899, 900]),  # seconds since the post before
+        st.sampled_from([Label.BULLISH, Label.BULLISH, Label.BEARISH, Label.NEUTRAL]),
+        st.sampled_from(["AAPL", "AAPL", "MSFT"]),
+        st.integers(0, 12),  # author
+        st.sampled_from([0.5, 0.9]),
+    ),
+    min_size=1,
+    max_size=20,
+)
+Post = tuple[int, Label, str, int, float]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    posts=POSTS,
+    lookback_s=st.sampled_from([0, 10, 60, 900]),
+    min_votes=st.integers(1, 3),
+    offset=st.integers(0, 59),
+)
+@example(
+    posts=[(0, Label.BULLISH, "AAPL", 1, 0.5), (899, Label.BULLISH, "AAPL", 2, 0.5)],
+    lookback_s=900,
+    min_votes=2,
+    offset=1,
+)
+def test_no_window_that_agrees_is_ever_missed(
+    posts: list[Post], lookback_s: float, min_votes: int, offset: int
+) -> None:
+    """Against the consensus itself, on every window of a stream, with every earlier vote still unused."""
+    planner = a_planner(lookback_s=lookback_s, min_votes=min_votes)
+    named: set[datetime] = set()
+    history: dict[str, list[Vote]] = defaultdict(list)
+    now = later(offset)
+    for number, (gap, label, symbol, author, confidence) in enumerate(posts):
+        now += timedelta(seconds=gap)
+        named |= {closed} if (closed := planner.closes_before(now)) else set()
+        message = a_message(label, confidence, symbols=(symbol,), number=number, author=f"a-{author}", at=now)
+        routed = route(message, now, DenyList(), RouterSettings(), 0.85)
+        assert planner.follow(routed) is (confidence >= 0.85 and label is not Label.NEUTRAL)
+        history[symbol] += [leg.vote for leg in routed if leg.vote is not None]
+    named |= {closed} if (closed := planner.closes_before(now + timedelta(days=1))) else set()
+
+    assert agreeing(history, lookback_s, min_votes) <= named
+
+
+def agreeing(history: dict[str, list[Vote]], lookback_s: float, min_votes: int) -> set[datetime]:
+    """The ends of all windows in which some symbol's own votes, with its look-back, reach a consensus."""
+    found = set()
+    numbers = ConsensusSettings(min_votes=min_votes, lookback_s=lookback_s)
+    for symbol, votes in history.items():
+        for window in {window_of(vote.at, WINDOW) for vote in votes}:
+            end = datetime.fromtimestamp((window + 1) * WINDOW, UTC)
+            since = end - timedelta(seconds=lookback_s)
+            own = [vote for vote in votes if window_of(vote.at, WINDOW) == window]
+            newest = max(vote.at for vote in own)
+            earlier = [vote for vote in votes if since < vote.at <= newest and vote not in own]
+            if reach_consensus("d-1", symbol, (*own, *earlier), end, numbers, 0.6).signal is not None:
+                found.add(end)
+    return found
