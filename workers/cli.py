@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from config.settings import Settings, effective, load_settings
-from pipeline.errors import FleetError, SettingsError
+from pipeline.errors import FleetError, RefusedError, SettingsError
 from pipeline.models import OrchestratorState, TradingState
 
 FAILED, SETTINGS, REFUSED = 1, 2, 3
@@ -27,10 +27,6 @@ err = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 Why = Annotated[str, typer.Option("--why", help="the reason, kept with the act")]
 By = Annotated[str, typer.Option("--by", help="who does this; default: the user")]
-
-
-class RefusedError(FleetError):
-    """What was asked for is not allowed here; exit code 3."""
 
 
 @app.callback()
