@@ -345,7 +345,7 @@ def main() -> None:
     """The console script: failures as one clear line and a stable exit code."""
     try:
         _own_packages()
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # answers the code of typer.Exit instead of raising it
     except SettingsError as error:
         _fail(SETTINGS, "settings", error)
     except RefusedError as error:
@@ -354,8 +354,6 @@ def main() -> None:
         _fail(FAILED, "failed", error)
     except redis.RedisError as error:
         _fail(FAILED, f"Redis ({type(error).__name__})", error)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
     except typer.Abort:
         sys.exit(FAILED)
     except Exception as error:
@@ -363,6 +361,8 @@ def main() -> None:
             raise
         error.show()
         sys.exit(SETTINGS)
+    else:
+        sys.exit(code or 0)
 
 
 def _own_packages() -> None:

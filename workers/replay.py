@@ -114,12 +114,13 @@ class Replay:
         self._look_ahead()
 
     def _wake(self, at: datetime) -> None:
-        """Follow-ups and held signals whose moment has come."""
+        """Held signals and follow-ups whose moment has come; in order one by one, whatever the number of workers."""
+        at_once = 1 if self.options.ordered else 500
         self._let_everything_end()
         self.fleet.scheduler.queue_release(at)
         self._let_everything_end()
-        self.fleet.scheduler.queue_followups(at)
-        self._let_everything_end()
+        while self.fleet.scheduler.queue_followups(at, at_once):
+            self._let_everything_end()
         self._look_ahead()
 
     def _look_ahead(self) -> None:
