@@ -38,3 +38,7 @@ class LedgerConflictError(FleetError):
 
 class SymbolBusyError(FleetError):
     """Another decision holds the symbol; the signal is tried again in a follow-up until it expires."""
+
+
+class RefusedError(FleetError):
+    """What was asked for is not allowed here; the command ends with exit code 3."""

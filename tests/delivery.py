@@ -52,6 +52,7 @@ BOUNDED = {
     r"claim:[A-Z.]+-[0-9]+|claims": "deleted with the decision",
     r"claim-sequence": "one field a symbol",
     r"followups": "deleted when queued",
+    r"heartbeats": "pruned after an hour",
     r"decisions": "MAXLEN 1,000,000",
     r"account|positions|marks": "one field a symbol",
     r"reservations|held|held-signals|open-intents": "deleted when definite",

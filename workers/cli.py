@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from config.settings import Settings, effective, load_settings
-from pipeline.errors import FleetError, SettingsError
+from pipeline.errors import FleetError, RefusedError, SettingsError
 from pipeline.models import OrchestratorState, TradingState
 
 FAILED, SETTINGS, REFUSED = 1, 2, 3
@@ -27,10 +27,6 @@ err = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 Why = Annotated[str, typer.Option("--why", help="the reason, kept with the act")]
 By = Annotated[str, typer.Option("--by", help="who does this; default: the user")]
-
-
-class RefusedError(FleetError):
-    """What was asked for is not allowed here; exit code 3."""
 
 
 @app.callback()
@@ -349,7 +345,7 @@ def main() -> None:
     """The console script: failures as one clear line and a stable exit code."""
     try:
         _own_packages()
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # answers the code of typer.Exit instead of raising it
     except SettingsError as error:
         _fail(SETTINGS, "settings", error)
     except RefusedError as error:
@@ -358,8 +354,6 @@ def main() -> None:
         _fail(FAILED, "failed", error)
     except redis.RedisError as error:
         _fail(FAILED, f"Redis ({type(error).__name__})", error)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
     except typer.Abort:
         sys.exit(FAILED)
     except Exception as error:
@@ -367,6 +361,8 @@ def main() -> None:
             raise
         error.show()
         sys.exit(SETTINGS)
+    else:
+        sys.exit(code or 0)
 
 
 def _own_packages() -> None:

@@ -121,7 +121,8 @@ class Replay:
         self._look_ahead()
 
     def _wake(self, at: datetime) -> None:
-        """Follow-ups and held signals whose moment has come, one job after the other."""
+        """Held signals and follow-ups whose moment has come; in order one by one, whatever the number of workers."""
+        at_once = 1 if self.options.ordered else 500
         self._let_everything_end()
         while self._open_ms is not None and self._open_ms <= at.timestamp() * 1000:
             before = self._open_ms
@@ -131,7 +132,7 @@ class Replay:
             self._look_ahead()
             if self._open_ms == before:
                 break
-        while self.fleet.scheduler.queue_followups(at, at_most=1):
+        while self.fleet.scheduler.queue_followups(at, at_once):
             self._let_everything_end()
         self._look_ahead()
         self._woken = at

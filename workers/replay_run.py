@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from config.settings import Settings
-from pipeline.errors import FleetError, SettingsError
+from pipeline.errors import RefusedError, SettingsError
 from workers.adapters.posts import MAX_LINE_BYTES
 
 REPORT_EVERY_S = 2.0
@@ -33,7 +33,10 @@ def run_replay(
     workers: int | None,
     keep: bool,
 ) -> dict[str, Any]:
-    """The whole run; answers the summary. Raises SettingsError for a missing file, FleetError for a stuck fleet."""
+    """The whole run; answers the summary.
+
+    Raises SettingsError for a missing file, RefusedError beside a live fleet, FleetError for a stuck one.
+    """
     factor = _speed(speed)
     settings = settings_of()
     recording = file or settings.source.path
@@ -88,7 +91,7 @@ def _prepare_environment(settings: Settings, *, ordered: bool) -> bool:
 def _refuse_live(fleet: Any) -> None:
     raw = fleet.client.get("fleet:environment")
     if raw and '"live"' in raw:
-        raise FleetError("this server holds a live environment; valid: another server for replays")
+        raise RefusedError("this server holds a live environment; valid: another server for replays")
 
 
 def _examples(fleet: Any) -> dict[str, str]:

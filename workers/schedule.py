@@ -69,7 +69,7 @@ class Scheduler:
         return self.queues.enqueue(CONSENSUS, "drain", f"drain-{bucket}", (bucket, *at), f"drain of {now:%H:%M:%S}")
 
     def queue_followups(self, now: datetime, at_most: int = 500) -> int:
-        """Follow-ups whose time has come: queued first, forgotten after."""
+        """Follow-ups whose time has come, oldest first: queued first, forgotten after."""
         due = self.followups.due(now, at_most)
         for one in due:
             moment = datetime.fromtimestamp(one.due_ms / 1000, UTC).isoformat()

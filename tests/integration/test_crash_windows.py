@@ -264,7 +264,7 @@ def test_netting_survives_a_kill_between_its_losers(redis_client: redis.Redis, s
 
 
 def test_a_batch_run_again_after_its_order_was_sent_says_so(fleet: Fleet) -> None:
-    """killed after SENT; the re-run (live: another `as_of`) counts the votes again before it asks for its order."""
+    """Killed after SENT; the re-run (live: another `as_of`) counts the votes again before it asks for its order."""
     claim = votes_for(fleet, a_message("a1", **CALM), a_message("a2", **CALM))
 
     def killed(results: Any) -> None:
@@ -321,7 +321,7 @@ def test_giving_up_does_not_end_what_was_sent(fleet: Fleet) -> None:
 
 
 def test_a_vote_used_by_look_back_is_not_counted_again(fleet: Fleet) -> None:
-    """a decision made after the drain must leave votes that still wait in the list to their own claim."""
+    """A decision made after the drain must leave votes that still wait in the list to their own claim."""
     first = votes_for(fleet, a_message("a1", **CALM))
     routed(fleet, a_message("a2", at=NOON + timedelta(seconds=1), **CALM))  # after the claim, before its decision
     orchestrator = fleet.orchestrator

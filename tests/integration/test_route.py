@@ -84,6 +84,7 @@ class NoQueues:
 
 def die_after_reading(fleet: Runtime) -> None:
     """Read, then nothing."""
+    fleet.inbox.open_group()
     fleet.inbox.read("mortal", 10, 1)
 
 

@@ -1,0 +1,186 @@
+"""The scheduler on a real server: everything that is due becomes a job, once, however many schedulers there are."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.models import OrchestratorState
+from tests.delivery import NOON, a_message, a_runtime, assert_bounded, later, routed, work_off
+from workers.adapters.backlog_redis import RedisBacklog
+from workers.adapters.followups_redis import FollowUp, RedisFollowUps
+from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, MAINTENANCE
+from workers.wiring import Runtime
+
+
+@pytest.fixture
+def fleet(server_url: str, redis_client: Any, tmp_path: Path) -> Runtime:
+    """A runtime of the recorded day, on an empty server, RUNNING."""
+    return a_runtime(server_url, tmp_path)
+
+
+def jobs(fleet: Runtime, queue: str, word: str = "") -> list[str]:
+    """Ids of the waiting jobs that begin so."""
+    return [name for name in fleet.queues.queues[queue].job_ids if name.startswith(word)]
+
+
+def vote(fleet: Runtime, name: str = "m1") -> None:
+    """One vote that waits."""
+    fleet.backlog.accept([routed(a_message(name))])
+
+
+def a_living_collector(fleet: Runtime) -> None:
+    """A collector's sign of life; without one the scheduler stops the fleet after a while."""
+    fleet.client.zadd(fleet.keys.heartbeats(), {"collect-test": later(60).timestamp() * 1000})
+
+
+# ---- drains ----------------------------------------------------------------------------------------------
+
+
+def test_five_schedulers_queue_one_drain_a_bucket(server_url: str, redis_client: Any, tmp_path: Path) -> None:
+    """Rule: DESIGN 3, `drain-<bucket>`, unique: any number of schedulers is safe."""
+    fleets = [a_runtime(server_url, tmp_path) for _ in range(5)]
+    a_living_collector(fleets[0])
+
+    def turn(fleet: Runtime) -> None:
+        for seconds in (0, 1, 59.9, 60):
+            fleet.scheduler.turn(later(seconds))
+
+    with ThreadPoolExecutor(5) as threads:
+        list(threads.map(turn, fleets))
+
+    bucket = int(NOON.timestamp()) // 60
+    assert sorted(jobs(fleets[0], CONSENSUS)) == [f"drain-{bucket}", f"drain-{bucket + 1}"]
+    assert len(jobs(fleets[0], MAINTENANCE, "settle-")) == 3  # of 12:00:00 to :05, :55 to :60, and 12:01:00 on
+    assert_bounded(redis_client, "demo")
+
+
+def test_a_drain_claims_every_list_and_queues_many_claims_a_job(fleet: Runtime) -> None:
+    """Rule: 16 claims a job, each list whole."""
+    names = [f"{chr(65 + n // 26)}{chr(65 + n % 26)}A" for n in range(17)]
+    fleet.backlog.accept([routed(a_message(f"m{name}", symbols=(name,))) for name in names])
+
+    assert fleet.scheduler.drain() == 17
+    assert len(jobs(fleet, CONSENSUS, "consensus-")) == 2
+    assert fleet.backlog.sizes() == {}
+
+
+def test_queueing_the_same_claims_again_changes_nothing(fleet: Runtime) -> None:
+    """Rule: a job's id is a function of its claims."""
+    vote(fleet)
+    claim_ids = fleet.backlog.claim()
+    fleet.scheduler.enqueue_claims(claim_ids)
+    fleet.scheduler.enqueue_claims(claim_ids)
+
+    assert len(jobs(fleet, CONSENSUS)) == 1
+
+
+# ---- the janitor -----------------------------------------------------------------------------------------
+
+
+def test_an_overdue_claim_is_queued_again_under_its_own_id(fleet: Runtime) -> None:
+    """Rule: DESIGN 6, reclaim re-enqueues the SAME claim; it never merges back into the list."""
+    vote(fleet)
+    RedisBacklog(fleet.client, fleet.keys, lease_s=-1).claim()
+    vote(fleet, "m2")
+
+    assert fleet.scheduler.clean() == 1
+    (job,) = fleet.queues.queues[CONSENSUS].jobs
+    assert list(job.args) == [["AAA-1"]]
+    assert job.id.startswith("reclaim-")
+    assert fleet.backlog.sizes() == {"AAA": 1}
+
+
+def test_two_janitors_queue_it_once(fleet: Runtime) -> None:
+    """Rule: the deadline moves in the step that answers it."""
+    vote(fleet)
+    RedisBacklog(fleet.client, fleet.keys, lease_s=-1).claim()
+
+    assert [fleet.scheduler.clean(), fleet.scheduler.clean()] == [1, 0]
+
+
+def test_a_reclaimed_claim_is_decided_and_gone(fleet: Runtime) -> None:
+    """Rule: nothing of a dead worker's claim is left behind."""
+    fleet.backlog.accept([routed(a_message("m1", symbols=("ZELK",)))])
+    RedisBacklog(fleet.client, fleet.keys, lease_s=-1).claim()
+    fleet.scheduler.clean()
+    work_off(fleet, CONSENSUS)
+
+    assert fleet.backlog.unfinished() == []
+    assert str(fleet.journal.outcome("m1:ZELK")) == "no_consensus"
+
+
+# ---- follow-ups ------------------------------------------------------------------------------------------
+
+
+def test_a_follow_up_waits_for_its_time_then_is_queued_and_forgotten(fleet: Runtime) -> None:
+    """Rule: due inclusive; queued first, forgotten after; the job knows the moment it was due."""
+    fleet.followups.add(IMMEDIATE, "trade", ("m1", "ZELK"), later(5))
+
+    assert fleet.scheduler.queue_followups(later(4.999)) == 0
+    assert fleet.scheduler.queue_followups(later(5)) == 1
+    (job,) = fleet.queues.queues[IMMEDIATE].jobs
+    assert list(job.args) == ["m1", "ZELK", later(5).isoformat()]
+    assert fleet.followups.next_due_ms() is None
+
+
+def test_a_scheduler_that_died_before_forgetting_queues_nothing_twice(fleet: Runtime) -> None:
+    """Rule: the job's id is a function of the follow-up and its time."""
+    fleet.followups.add(IMMEDIATE, "trade", ("m1", "ZELK"), later(5))
+    replace(fleet.scheduler, followups=Forgetless(fleet.client, fleet.keys)).queue_followups(later(5))
+    fleet.scheduler.queue_followups(later(5))
+
+    assert len(jobs(fleet, IMMEDIATE)) == 1
+
+
+class Forgetless(RedisFollowUps):
+    """Follow-ups whose reader dies before `done`."""
+
+    def done(self, follow_up: FollowUp) -> None:
+        """Never happened."""
+
+
+def test_asking_again_moves_a_follow_up_later(fleet: Runtime) -> None:
+    """Rule: one signal, one follow-up."""
+    for seconds in (5, 10):
+        fleet.followups.add(IMMEDIATE, "trade", ("m1", "ZELK"), later(seconds))
+
+    assert fleet.followups.next_due_ms() == int(later(10).timestamp() * 1000)
+    assert fleet.scheduler.queue_followups(later(5)) == 0
+
+
+# ---- stop ------------------------------------------------------------------------------------------------
+
+
+def finish(fleet: Runtime, now: datetime) -> None:
+    """Let all jobs run."""
+    for queue in (MAINTENANCE, CONSENSUS, CONSENSUS, IMMEDIATE):
+        work_off(fleet, queue)
+
+
+def test_stopping_drains_what_waits_then_stops(fleet: Runtime) -> None:
+    """Rule: stop = intake ends, buffers come to a terminal outcome, then STOPPED."""
+    fleet.backlog.accept([routed(a_message("m1", symbols=("ZELK",)))])
+    fleet.state.write(OrchestratorState.STOPPING, "ann", NOON)
+    fleet.scheduler.turn(NOON)
+    assert fleet.state.read() is OrchestratorState.STOPPING
+
+    finish(fleet, NOON)
+    fleet.scheduler.turn(later(1))
+    finish(fleet, NOON)
+    fleet.scheduler.turn(later(1.5))
+    assert fleet.state.read() is OrchestratorState.STOPPED
+    assert str(fleet.journal.outcome("m1:ZELK")) == "no_consensus"
+
+
+def test_a_stopped_fleet_queues_nothing(fleet: Runtime) -> None:
+    """Rule: what is there stays safely in Redis."""
+    vote(fleet)
+    fleet.state.write(OrchestratorState.STOPPED, "ann", NOON)
+
+    assert fleet.scheduler.turn(later(60)) == 0
+    assert fleet.queues.busy() == 0
+    assert fleet.backlog.sizes() == {"AAA": 1}
