@@ -49,6 +49,7 @@ class Stages:
     seen: list[Signal] = field(default_factory=list)
     scored_on: list[Validation] = field(default_factory=list)
     reserved: set[str] = field(default_factory=set)
+    released: list[str] = field(default_factory=list)
     held: list[tuple[Signal, datetime]] = field(default_factory=list)
     lived_through: list[datetime] = field(default_factory=list)
 
@@ -122,6 +123,7 @@ class FakeRisk:
     def release(self, decision_id: str) -> None:
         if "release" in self.stages.fails:
             raise self.stages.fails["release"]
+        self.stages.released.append(decision_id)
         self.stages.reserved.discard(decision_id)
 
     def hold(self, signal: Signal, until: datetime) -> None:

@@ -97,6 +97,7 @@ def test_full_flow_message_to_execution() -> None:
     assert (order.levels.reference, order.levels.stop, order.levels.target) == (D(100), D(97), D(106))
 
     assert fleet.settle(half_hour(1)) == 1
+    assert fleet.settle(half_hour(1)) == 0  # told once
     assert fleet.journal.outcome("test-1:AAPL") is Outcome.EXECUTED
     report = fleet.broker.order(order.client_order_id)
     assert report is not None

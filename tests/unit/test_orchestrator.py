@@ -471,6 +471,7 @@ def test_a_signal_closed_by_the_session_alone_is_held_for_the_open() -> None:
 
     assert (result.status, rule(result)) == ("held", (Stage.GATE, "session"))
     assert fleet.stages.held == [(fleet.signal(), opens)]
+    assert fleet.stages.released == []
     assert "executor" not in fleet.stages.calls
 
 
