@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
     @property
+    def rq_prefix(self) -> str:
+        """What RQ's keys begin with: `rq`, as every tool expects, or a part of a namespace of one's own."""
+        return "rq" if self.redis.key_prefix == "fleet" else f"{self.redis.key_prefix}:rq"
+
+    @property
     def is_live(self) -> bool:
         """Whether real money may move."""
         return self.profile == "live" or self.environment == "live"

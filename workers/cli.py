@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 settings or usage, 3 refused.
 
 import getpass
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -308,7 +309,8 @@ def inspect(
         rows = look(fleet, what, limit)
         _show(rows, as_json=as_json, text="\n".join(_plain(orjson.dumps(row).decode()) for row in rows) or "nothing")
         if serve:
-            err.print(f"redis-cli -u {os.environ.get('FLEET_REDIS_URL', '')}   (Ctrl-C ends)")
+            url = re.sub(r"//[^@/]*@", "//***@", os.environ.get("FLEET_REDIS_URL", ""))
+            err.print(f"redis-cli -u {url}   (Ctrl-C ends)", markup=False)
             from workers.stop import Stop
 
             Stop().listen().wait(10**9)
@@ -385,8 +387,7 @@ def _fail(code: int, what: str, error: BaseException) -> None:
 def _settings() -> Settings:
     """The settings of this environment; RQ's key prefix is set to match, before RQ is imported and reads it."""
     settings = load_settings()
-    prefix = settings.redis.key_prefix
-    os.environ["RQ_KEY_PREFIX"] = "rq" if prefix == "fleet" else f"{prefix}:rq"
+    os.environ["RQ_KEY_PREFIX"] = settings.rq_prefix
     return settings
 
 

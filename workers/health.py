@@ -5,7 +5,6 @@ import sys
 from typing import Final
 
 import redis
-from rq import Worker
 
 from config.settings import load_settings
 from workers.adapters.connection import connect
@@ -14,9 +13,9 @@ from workers.adapters.keys import Keys
 MAIN_PID: Final = 1  # the process a container was started for
 
 
-def is_alive(client: redis.Redis, keys: Keys, name: str) -> bool:
+def is_alive(client: redis.Redis, keys: Keys, rq_prefix: str, name: str) -> bool:
     """Whether the process of this name has a fresh heartbeat, or is registered as an RQ worker."""
-    return bool(client.exists(keys.heartbeat(name), Worker.redis_worker_namespace_prefix + name))
+    return bool(client.exists(keys.heartbeat(name), f"{rq_prefix}:worker:{name}"))
 
 
 def main(role: str) -> int:
@@ -24,7 +23,7 @@ def main(role: str) -> int:
     settings = load_settings()
     with connect(settings) as client:
         name = f"{role}-{socket.gethostname()}-{MAIN_PID}"
-        return 0 if is_alive(client, Keys(settings.redis.key_prefix), name) else 1
+        return 0 if is_alive(client, Keys(settings.redis.key_prefix), settings.rq_prefix, name) else 1
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ def _prepare_environment(settings: Settings, *, ordered: bool) -> bool:
 
 
 def _refuse_live(fleet: Any) -> None:
-    raw = fleet.client.get("fleet:environment")
-    if raw and '"live"' in raw:
+    owners = fleet.client.scan_iter("*:environment", count=UNLINK_CHUNK)
+    if any('"live"' in (fleet.client.get(key) or "") for key in owners):
         raise RefusedError("this server holds a live environment; valid: another server for replays")
 
 

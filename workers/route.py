@@ -86,15 +86,20 @@ class Router:
     def _parse(self, delivery: Delivery) -> AnalyzedMessage | None:
         """The message, or None after it was kept as a dead letter."""
         if delivery.body is None:
-            self.inbox.bury("router", "message_missing", delivery.message_id, delivery.entry_id.encode())
+            self._end_unreadable(delivery, "message_missing", "no body is kept", delivery.entry_id.encode())
             return None
         try:
             return AnalyzedMessage.model_validate_json(delivery.body)
         except ValidationError as error:
             detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-            self.inbox.bury("router", "invalid_message", detail, delivery.body.encode())
-            log.warning("message.buried", message_id=delivery.message_id, reason="invalid_message")
+            self._end_unreadable(delivery, "invalid_message", detail, delivery.body.encode())
             return None
+
+    def _end_unreadable(self, delivery: Delivery, reason: str, detail: str, raw: bytes) -> None:
+        """It was accepted, so it has a leg and an end: `error`, with the raw body among the dead letters."""
+        if self.backlog.end_unreadable(delivery.message_id, reason, self.now()):
+            self.inbox.bury("router", reason, detail, raw, refused=False)
+            log.warning("message.buried", message_id=delivery.message_id, reason=reason)
 
     def _queue_urgent(self, leg: Leg) -> None:
         if leg.symbol is None:

@@ -31,7 +31,8 @@ def status_table(found: dict[str, Any]) -> Group:
     head.add_row("RQ workers", str(len(found["workers"])))
     head.add_row("dead letters", str(found["dead"]))
     book = found["book"]
-    head.add_row("equity / cash", f"{Decimal(book['equity']):,.2f} / {Decimal(book['cash']):,.2f} USD")
+    worth = book.get("unknown") or f"{Decimal(book['equity']):,.2f} / {Decimal(book['cash']):,.2f} USD"
+    head.add_row("equity / cash", worth)
     return Group(head, outcome_table(found), _positions(found["book"]["positions"]))
 
 

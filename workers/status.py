@@ -57,6 +57,8 @@ def processes(fleet: Runtime, now: datetime) -> list[dict[str, Any]]:
 
 def book(fleet: Runtime) -> dict[str, Any]:
     """Account and positions at the broker."""
+    if fleet.settings.market.bars_dir is None:
+        return {"unknown": "market.bars_dir is not set here (FLEET_MARKET__BARS_DIR)", "positions": {}}
     account = fleet.broker.account()
     positions = fleet.broker.positions()
     return {

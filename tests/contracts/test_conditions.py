@@ -1,7 +1,7 @@
 """Conditions of the whole market: the VIX when it was known, the index against its own past."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -87,7 +87,6 @@ def test_what_is_not_configured_is_none() -> None:
         ("date,open\n2014-07-02,1\n", "line 1: no column close"),
         ("close\n1\n", "line 1: expected one of the columns date and timestamp"),
         ("date,close\n2014-07-03,1\n2014-07-02,1\n", "line 3: date is 2014-07-02 after 2014-07-03"),
-        ("date,close\n2014-07-04,1\n", "line 2: date is 2014-07-04, the exchange was closed"),
         ("date,close\n2014-07-02,NaN\n", "line 2: close is NaN, it must be a finite number above 0"),
         ("date,close\n2014-07-02,0\n", "line 2: close is 0"),
     ],
@@ -186,3 +185,25 @@ def test_the_ratio_is_remembered_only_until_the_next_bar() -> None:
     assert [conditions.relative_index_volume(moment) for moment in moments] == pytest.approx(
         [390 / 762, 0.5, 390 / 762]
     )
+
+
+def test_a_vix_of_a_day_without_a_session_is_known_from_the_midnight_after(tmp_path: Path) -> None:
+    """The index has values on a few days on which the exchange is closed: they are used, never early."""
+    path = tmp_path / "vix.csv"
+    path.write_text("date,close\n2014-07-03,10.32\n2014-07-04,11.50\n")
+    conditions = CsvConditions(MemoryMarketData({}, sessions=xnys()), xnys(), vix_csv=path)
+
+    assert conditions.vix(datetime(2014, 7, 5, 3, 59, tzinfo=UTC)) == Decimal("10.32")
+    assert conditions.vix(datetime(2014, 7, 5, 4, 0, tzinfo=UTC)) == Decimal("11.50")
+
+
+def test_a_vix_file_that_grows_is_followed(tmp_path: Path) -> None:
+    """A live fleet reads the new day without a restart."""
+    path = tmp_path / "vix.csv"
+    path.write_text("date,close\n2014-07-02,10.82\n")
+    conditions = CsvConditions(MemoryMarketData({}, sessions=xnys()), xnys(), vix_csv=path)
+    before = conditions.vix(datetime(2014, 7, 3, 18, 0, tzinfo=UTC))
+    path.write_text("date,close\n2014-07-02,10.82\n2014-07-03,10.32\n")
+
+    assert before == Decimal("10.82")
+    assert conditions.vix(datetime(2014, 7, 3, 18, 0, tzinfo=UTC)) == Decimal("10.32")

@@ -87,11 +87,11 @@ def test_a_process_is_healthy_while_its_heartbeat_is_fresh(folder: Path) -> None
     """A near-miss: another process's heartbeat says nothing about this one."""
     keys = Keys("health")
     with connect(settings_of(folder)) as client:
-        assert not health.is_alive(client, keys, "route-host-1")
+        assert not health.is_alive(client, keys, "rq", "route-host-1")
         Heartbeat(client, keys, "route-host-1", "route")(0)
 
-        assert health.is_alive(client, keys, "route-host-1")
-        assert not health.is_alive(client, keys, "route-host-2")
+        assert health.is_alive(client, keys, "rq", "route-host-1")
+        assert not health.is_alive(client, keys, "rq", "route-host-2")
 
 
 def test_a_container_is_asked_for_its_main_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,7 +202,15 @@ def test_a_missing_body_is_a_dead_letter(fleet: Runtime) -> None:
     a_router(fleet).step()
 
     (letter,) = fleet.inbox.dead_letters(10)
-    assert (letter["reason"], letter["detail"]) == ("message_missing", "m1")
+    assert letter["reason"] == "message_missing"
+    assert fleet.journal.outcome("m1:-") is Outcome.ERROR
+    assert fleet.journal.tally() == {
+        "accepted": 1,
+        "legs": 1,
+        "leg:error": 1,
+        "rule:error:message_missing": 1,
+        "dead:message_missing": 1,
+    }
 
 
 def test_a_muted_author_ends_as_spam(fleet: Runtime) -> None:

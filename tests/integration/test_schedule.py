@@ -184,3 +184,17 @@ def test_a_stopped_fleet_queues_nothing(fleet: Runtime) -> None:
     assert fleet.scheduler.turn(later(60)) == 0
     assert fleet.queues.busy() == 0
     assert fleet.backlog.sizes() == {"AAA": 1}
+
+
+def test_a_follow_up_that_asks_again_before_it_is_forgotten_is_not_lost(fleet: Runtime) -> None:
+    """Its job may run, meet the busy symbol and ask for a later time between the enqueue and the forgetting."""
+    due, later_still = NOON, later(5)
+    fleet.followups.add(IMMEDIATE, "trade", ("m1", "AAA"), due)
+    (one,) = fleet.followups.due(due)
+    fleet.followups.add(IMMEDIATE, "trade", ("m1", "AAA"), later_still)
+    fleet.followups.done(one)
+
+    assert fleet.followups.next_due_ms() == int(later_still.timestamp() * 1000)
+    (again,) = fleet.followups.due(later_still)
+    fleet.followups.done(again)
+    assert fleet.followups.next_due_ms() is None

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from pipeline.models import AnalyzedMessage, Vote
+from pipeline.models import AnalyzedMessage, Outcome, Vote
 from pipeline.ports import Claim
 from pipeline.router import Fate, Leg, end_as_duplicate, first_leg_id, leg_id, remembers_text
 from workers.adapters.keys import OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
@@ -139,6 +139,19 @@ class RedisBacklog:
         return [
             _as_answered(message, legs, str(answer)) for (message, legs), answer in zip(routed, answers, strict=True)
         ]
+
+    def end_unreadable(self, message_id: str, reason: str, at: datetime) -> bool:
+        """End an accepted message that cannot be read: one null leg, `error`. False when it was routed before."""
+        keys, leg = self._keys, leg_id(message_id, None)
+        answer = self._route(
+            keys=[keys.seen_texts(), keys.seen_owners(), keys.tally(), keys.batches(), *[keys.outcome(leg)] * 2],
+            args=[
+                *(keys.prefix, message_id, "", to_ms(at), self._window_ms, 0, OUTCOME_TTL_S, WINDOW_TTL_S),
+                *(RECENT_WINDOW_MS, at.isoformat()),
+                *(leg, "", "", Outcome.ERROR, reason, message_id, "a message of this version"),
+            ],
+        )
+        return str(answer) == "opened"
 
     def claim(self, symbols: Sequence[str] | None = None) -> tuple[str, ...]:
         """As the port says; lists come from the index, never from a scan."""

@@ -10,7 +10,7 @@ from pipeline.errors import MarketDataError
 from pipeline.models import Bars, IntArray, Quote
 from pipeline.tickers import file_name as stem_of
 from workers.adapters.calendar import SessionTable
-from workers.adapters.csv_table import Table, read_table
+from workers.adapters.csv_table import Table, file_version, read_table
 from workers.adapters.series import ONE_DAY, SYMBOL, SeriesMarketData, checked
 
 PRICES = ("open", "high", "low", "close")
@@ -79,7 +79,7 @@ class CsvMarketData(SeriesMarketData):
         """Forget what was read of files that changed since: two system calls, no reading."""
         name = file_name(checked(symbol))
         folders = (self._folder,) if self._daily_folder is None else (self._folder, self._daily_folder)
-        version = tuple(part for folder in folders for part in _version(folder / name))
+        version = tuple(part for folder in folders for part in file_version(folder / name))
         if self._versions.get(symbol) != version:
             self.forget(symbol)
             self._versions[symbol] = version
@@ -102,15 +102,6 @@ class CsvMarketData(SeriesMarketData):
 def file_name(symbol: str) -> str:
     """The file of a canonical symbol."""
     return f"{stem_of(symbol)}.csv"
-
-
-def _version(path: Path) -> tuple[int, int]:
-    """What changes when the file does; nothing of a missing one, which reading reports."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
 
 
 def symbol_of(path: Path) -> str:

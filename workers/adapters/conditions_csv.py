@@ -1,7 +1,7 @@
 """Conditions of the whole market: the VIX from a CSV file, the index out of the bars."""
 
 from bisect import bisect_right
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from pipeline.errors import MarketDataError
 from pipeline.indicators import age_in_intervals
 from pipeline.models import Bars
 from pipeline.ports import MarketData
-from workers.adapters.calendar import SessionTable
-from workers.adapters.csv_table import Table, read_table
+from workers.adapters.calendar import NEW_YORK, SessionTable
+from workers.adapters.csv_table import Table, file_version, read_table
 from workers.adapters.series import ONE_DAY
 
 DAILY_VIX_MAX_AGE = timedelta(hours=13)  # two regular sessions
@@ -42,12 +42,24 @@ class CsvConditions:
         self._market = market
         self._sessions = sessions
         self._index = index_symbol
-        self._vix = None if vix_csv is None else VixSeries(vix_csv, sessions, vix_max_age)
+        self._vix_csv = vix_csv
+        self._vix_max_age = vix_max_age
+        self._vix: VixSeries | None = None
+        self._vix_version: tuple[int, int] | None = None
+        self._follow_vix()
         self._volume: tuple[int, float] | None = None
 
     def vix(self, as_of: datetime) -> Decimal | None:
-        """The last VIX close known at `as_of`."""
+        """The last VIX close known at `as_of`, of the file as it is now."""
+        self._follow_vix()
         return None if self._vix is None else self._vix.at(as_of)
+
+    def _follow_vix(self) -> None:
+        """Read the file again when it changed."""
+        if self._vix_csv is None or self._vix_version == (version := file_version(self._vix_csv)):
+            return
+        self._vix = VixSeries(self._vix_csv, self._sessions, self._vix_max_age)
+        self._vix_version = version
 
     def index_bars(self, as_of: datetime, count: int) -> Bars | None:
         """Completed bars of the index, oldest first."""
@@ -128,13 +140,16 @@ def relative_volume(bars: Bars, sessions: SessionTable, count: int) -> float:
     return so_far / mean
 
 
+def _midnight_after(day: date) -> datetime:
+    """When a value of a day without a session is known: the VIX has a few that the exchange has not."""
+    return datetime.combine(day + timedelta(days=1), time(0), tzinfo=NEW_YORK)
+
+
 def _closes(table: Table, sessions: SessionTable) -> list[int]:
     known: list[int] = []
-    for row, day in enumerate(table.days("date")):
+    for day in table.days("date"):
         session = sessions.session(day)
-        if session is None:
-            raise table.fault(row, f"date is {day}, the exchange was closed that day")
-        known.append(int(session.close.timestamp()))
+        known.append(int((session.close if session else _midnight_after(day)).timestamp()))
     table.rising(np.asarray(known, dtype=np.int64), "date")
     return known
 

@@ -120,3 +120,12 @@ def _epoch(text: str) -> int:
     if aware.microsecond:
         raise ValueError(text)
     return int(aware.timestamp())
+
+
+def file_version(path: Path) -> tuple[int, int]:
+    """What changes when the file does; nothing of a missing one, which reading reports."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size

@@ -12,6 +12,13 @@ from workers.adapters.keys import Keys, to_ms
 
 STRIKES_TTL_S = 86_400
 
+# Forget a follow-up, unless it was moved to another time since it was read.
+# KEYS: 1 follow-ups. ARGV: 1 member, 2 the time it was read with (ms). Returns 1 when it is gone. Cost: O(log n).
+DONE = """
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('ZREM', KEYS[1], ARGV[1])
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
@@ -30,6 +37,7 @@ class RedisFollowUps:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
+        self._done = client.register_script(DONE)
 
     def add(self, queue: str, job: str, args: Sequence[object], due: datetime) -> None:
         """Ask for the job at `due`; asking again moves it later."""
@@ -44,8 +52,8 @@ class RedisFollowUps:
         return [_follow_up(raw, score) for raw, score in found]
 
     def done(self, follow_up: FollowUp) -> None:
-        """Forget it: its job is queued."""
-        self._redis.zrem(self._keys.followups(), follow_up.raw)
+        """Forget it: its job is queued. If that job has asked for a later time meanwhile, this stays."""
+        self._done(keys=[self._keys.followups()], args=[follow_up.raw, follow_up.due_ms])
 
     def claim_ids(self) -> frozenset[str]:
         """Claims that wait for their follow-up."""
