@@ -73,7 +73,7 @@ class Decider:
         try:
             result = self.orchestrator.process_immediate(analyzed, as_of)
         except SymbolBusyError:
-            self._later(IMMEDIATE, "trade", (message_id, symbol), as_of)
+            self._later(IMMEDIATE, "trade", (message_id, symbol), as_of, analyzed.message.created_at)
             return "busy"
         self.journal.record([(result, (leg,))])
         self._tell(result)
@@ -102,8 +102,9 @@ class Decider:
         busy = self._decide_batches(batches)
         finished = [claim.claim_id for claim in claims if claim.claim_id not in busy]
         self.backlog.finish_many(finished)
-        for claim_id, met_at in sorted(busy.items()):
-            self._later(CONSENSUS, "consensus", ([claim_id],), met_at)
+        for claim_id, batch in sorted(busy.items()):
+            newest = max(vote.at for vote in batch.votes)
+            self._later(CONSENSUS, "consensus", ([claim_id],), batch.as_of, newest)
         return dict(Counter("busy" if batch.claim_id in busy else "decided" for batch in batches))
 
     def abandon_claim(self, claim_id: str, reason: str, as_of: datetime) -> None:
@@ -155,9 +156,9 @@ class Decider:
             spans[batch.symbol] = (min(first, since), max(last, until))
         self.votes.load(spans)
 
-    def _decide_batches(self, batches: Sequence[Batch]) -> dict[str, datetime]:
-        """Claims with a batch that met a busy symbol, and when; all other batches are recorded."""
-        busy: dict[str, datetime] = {}
+    def _decide_batches(self, batches: Sequence[Batch]) -> dict[str, Batch]:
+        """Claims with a batch that met a busy symbol, and that batch; all other batches are recorded."""
+        busy: dict[str, Batch] = {}
         recorded: list[tuple[ProcessResult, tuple[str, ...]]] = []
         known = self.journal.outcomes([batch.decision_id for batch in batches])
         for batch, outcome in zip(batches, known, strict=True):
@@ -166,7 +167,7 @@ class Decider:
             try:
                 result = self._decide_batch(batch, outcome)
             except SymbolBusyError:
-                busy[batch.claim_id] = batch.as_of
+                busy[batch.claim_id] = batch
                 continue
             if result is None:
                 continue
@@ -200,8 +201,12 @@ class Decider:
         self._fail(claim_id, symbol, legs, "three_strikes", reason, as_of)
         self.backlog.finish(claim_id)
 
-    def _later(self, queue: str, job: str, args: Sequence[object], as_of: datetime) -> None:
-        self.followups.add(queue, job, args, as_of + timedelta(seconds=self.busy_delay_s))
+    def _later(self, queue: str, job: str, args: Sequence[object], as_of: datetime, since: datetime) -> None:
+        """Ask for the job again after the delay; in event time, where each try is a wait for all, after its age."""
+        delay = timedelta(seconds=self.busy_delay_s)
+        if self.clock == "event":
+            delay = max(delay, as_of - since)
+        self.followups.add(queue, job, args, as_of + delay)
 
     def _fail(
         self, decision_id: str, symbol: str, legs: Sequence[str], rule: str, observed: str, as_of: datetime

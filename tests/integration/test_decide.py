@@ -174,7 +174,7 @@ def test_a_busy_claim_is_kept_and_comes_again_under_its_own_id(fleet: Runtime) -
     assert fleet.backlog.unfinished() == ["ZELK-1"]
     assert fleet.followups.claim_ids() == {"ZELK-1"}
     fleet.ledger.release("other", unused=True)
-    (waiting,) = fleet.followups.due(later(65))
+    (waiting,) = fleet.followups.due(later(120))
     fleet.decider.claims(["ZELK-1"], later(waiting.due_ms / 1000 - NOON.timestamp()))
     assert fleet.journal.outcome("v0:ZELK") is Outcome.SUBMITTED
     assert fleet.backlog.unfinished() == []
