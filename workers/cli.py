@@ -61,7 +61,7 @@ def collect(
     from workers.collect import build_collector
 
     collector = build_collector(fleet)
-    _turn(fleet, "collect", collector.step, interval=0.5, until=lambda: collector.source.ended)
+    _turn(fleet, "collect", collector.step, interval=0.5, until=lambda: collector.ended)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from pipeline.models import AnalyzedMessage, OrchestratorState, SocialMessage
 from pipeline.ports import AnalyzerManager
 from workers.adapters.clock import HostClock
 from workers.adapters.inbox_redis import RedisInbox
-from workers.adapters.lines import Source
+from workers.adapters.lines import RawPost, Source
 from workers.adapters.marks_redis import RedisMarks
 from workers.adapters.posts import parse_post
 from workers.adapters.source_jsonl import JsonlSource
@@ -87,22 +87,37 @@ class Collector:
     marks: RedisMarks
     channel: str
     state: Callable[[], OrchestratorState]
-    now: Callable[[], datetime]
+    now: Callable[[], datetime | None]
     chunk: int = 200
+    max_waiting: int = 100_000
+    _in_hand: list[RawPost] = field(default_factory=list)
 
     def connect(self) -> None:
         """Open the source where the last life of this channel stopped."""
         self.source.connect(self.marks.read(self.channel))
 
+    @property
+    def ended(self) -> bool:
+        """Whether the source will never give anything again and all it gave was handed over."""
+        return self.source.ended and not self._in_hand
+
     def step(self) -> int:
-        """How many posts were read; nothing is read unless the fleet is RUNNING."""
+        """How many posts were handed over; nothing is read unless the fleet is RUNNING and routers keep up.
+
+        Posts that could not be handed over (Redis was away) stay in hand and go first next time.
+        """
         if self.state() is not OrchestratorState.RUNNING:
             return 0
-        posts = self.source.read(self.chunk)
-        if posts:
-            self.intake.take([post.line for post in posts], self.now())
-            self.marks.write(self.channel, posts[-1].mark)
-        return len(posts)
+        if self.intake.inbox.waiting() >= self.max_waiting:
+            log.warning("intake.paused", waiting_at_least=self.max_waiting)
+            return 0
+        self._in_hand = self._in_hand or self.source.read(self.chunk)
+        if not self._in_hand:
+            return 0
+        self.intake.take([post.line for post in self._in_hand], self.now())
+        self.marks.write(self.channel, self._in_hand[-1].mark)
+        done, self._in_hand = len(self._in_hand), []
+        return done
 
 
 def build_collector(fleet: "Runtime") -> Collector:
@@ -115,6 +130,14 @@ def build_collector(fleet: "Runtime") -> Collector:
     else:
         feed = JsonlSource(source.path, tail=source.tail)
     marks = RedisMarks(fleet.client, fleet.keys)
-    collector = Collector(fleet.intake(), feed, marks, source.channel, fleet.state.read, HostClock().now)
+    collector = Collector(
+        fleet.intake(),
+        feed,
+        marks,
+        source.channel,
+        fleet.state.read,
+        HostClock().now if fleet.settings.clock == "live" else lambda: None,
+        max_waiting=fleet.settings.orchestrator.max_buffered_total,
+    )
     collector.connect()
     return collector

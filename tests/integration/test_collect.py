@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from pipeline.models import AnalyzedMessage, OrchestratorState, SocialMessage
 from tests.delivery import NOON, a_message, assert_bounded
@@ -170,3 +171,33 @@ def test_nothing_is_read_unless_the_fleet_runs(intake: Intake, collector: Open, 
 
     assert life.step() == 0
     assert intake.read == 0
+
+
+def test_posts_in_hand_when_redis_goes_away_are_handed_over_later(
+    intake: Intake, inbox: RedisInbox, collector: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule: the source has moved on by then, so nobody else would bring them again in this life."""
+    life = collector(chunk=2)
+
+    def away(*_: object) -> Any:
+        raise redis.ConnectionError("away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(inbox, "append", away)
+        with pytest.raises(redis.ConnectionError):
+            life.step()
+    turns = [life.step() for _ in range(4)]
+
+    assert turns == [2, 2, 2, 0]
+    assert inbox.waiting() == 5
+
+
+def test_a_full_stream_pauses_the_intake(inbox: RedisInbox, collector: Open) -> None:
+    """Rule: routers that are down press back on the source, not on Redis' memory."""
+    life = collector(chunk=2)
+    life.max_waiting = 2
+
+    assert [life.step(), life.step()] == [2, 0]
+    inbox.open_group()
+    inbox.acknowledge([one.entry_id for one in inbox.read("r", 10, 1)])
+    assert life.step() == 2
