@@ -132,7 +132,7 @@ class BoundedHttp:
 
     def _pause(self, attempt: int) -> float:
         """Seconds before the next try: random below a bound that doubles."""
-        return self._settings.retry_base_s * 2 ** (attempt - 1) * self._jitter()
+        return self._settings.retry_base_s * 2.0 ** (attempt - 1) * self._jitter()
 
     def _once(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, content: bytes | None = None
