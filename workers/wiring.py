@@ -130,6 +130,7 @@ class Runtime:
             result_ttl_s=workers.result_ttl_s,
             failure_ttl_s=workers.failure_ttl_s,
             retry_max=workers.retry_max,
+            keys=self.keys,
         )
 
     @cached_property
