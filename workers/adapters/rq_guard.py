@@ -254,6 +254,7 @@ class GuardedQueue(Queue):
                 return found
             bury(connection, cls.keys, "its id is none: letters, digits, _ and - only", found[1], b"")
             _forget(connection, queue_key, found[1])
+            connection.delete(Job.redis_job_namespace_prefix.encode() + found[1])
 
     @classmethod
     def _fetch_dequeued_job(cls, connection: redis.Redis, queue_key: str, job_id: str, *args: Any, **how: Any) -> Any:
