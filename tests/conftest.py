@@ -25,7 +25,7 @@ settings.load_profile("ci")
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """Address of a server that nothing else uses and that leaves no file behind."""
-    folder, port = Path(tempfile.mkdtemp(prefix="fleet-test-")), _free_port()
+    folder, port = Path(tempfile.mkdtemp(prefix="fleet-test-")), free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--appendonly", "no", "--save", "", "--dir", str(folder)]
     server = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -46,7 +46,8 @@ def redis_client(server_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

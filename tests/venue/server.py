@@ -34,6 +34,7 @@ class LyingVenue:
         clock: Callable[[], bool] = lambda: True,
     ) -> None:
         self.venue = book or VenueBook()
+        self.key = KEY
         self.requests: list[tuple[str, str, str]] = []  # method, path, toxic
         self._script = list(script)
         self._random = random
@@ -63,7 +64,7 @@ class LyingVenue:
     def settings(self, **changes: Any) -> VenueSettings:
         """Settings of a client of this venue, with small bounds: a test must not wait for seconds."""
         small: dict[str, Any] = {"call_s": 0.6, "connect_s": 0.3, "read_s": 0.3, "retry_base_s": 0.01}
-        key = SecretStr(KEY)
+        key = SecretStr(self.key)
         return VenueSettings(kind="http", base_url=self.url, api_key=key, sandbox=True, **(small | changes))
 
     def book(self) -> Book:
@@ -142,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/control/book":
             self._answer(200, self.venue.venue.json())
             return
-        if self.headers.get("Authorization") != f"Bearer {KEY}":
+        if self.headers.get("Authorization") != f"Bearer {self.venue.key}":
             self._answer(401, {"code": "unauthorized"})
             return
         toxic = self.venue.next_toxic(method)

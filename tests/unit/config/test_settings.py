@@ -275,6 +275,7 @@ def test_an_address_that_would_leak_the_key_is_refused_and_not_repeated(url: str
 
     assert "base_url" in words
     assert "must" in words
+    assert "hunter22" not in words
 
 
 @pytest.mark.parametrize("key", ["short", "with space in it", "line\nbreak-key", "schlüssel-geheim"])
