@@ -1,5 +1,6 @@
 """Refused settings as lines for a person: place, parameter, value received, valid range."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
@@ -17,6 +18,7 @@ from config.layers import KeyPath, Layer, model_of, parameters, value_at
 from pipeline.errors import SettingsError
 
 SHOWN_CHARACTERS = 120
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 BOUNDS = {
     "ge": ">=",
     "gt": ">",
@@ -97,8 +99,8 @@ def _value(values: Any, path: KeyPath) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """The value, one line, cut."""
-    text = repr(value)
+    """The value, one line, cut; user and password of an address masked."""
+    text = CREDENTIALS.sub("***@", repr(value))
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... ({len(text)} characters)"
 
 

@@ -4,13 +4,23 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.explain import explain, leaf_text, refuse_booleans
-from config.layers import Layer, anchored, merge, parameters, secret_variables, variables_layer, yaml_layer
+from config.layers import (
+    Layer,
+    anchored,
+    merge,
+    parameters,
+    secret_variables,
+    value_at,
+    variable_name,
+    variables_layer,
+    yaml_layer,
+)
 from config.paper import PaperSettings
 from config.sections import (
     LogSettings,
@@ -20,6 +30,7 @@ from config.sections import (
     SourceSettings,
     WorkersSettings,
 )
+from config.venue import VenueSettings
 from pipeline.analyzer import AnalyzerSettings
 from pipeline.consensus import ConsensusSettings
 from pipeline.errors import SettingsError
@@ -76,6 +87,7 @@ class Settings(BaseSettings):
     gate: GateSettings = GateSettings()
     executor: ExecutorSettings = ExecutorSettings()
     paper: PaperSettings = PaperSettings()
+    venue: VenueSettings = VenueSettings()
 
     _layers: tuple[Layer, ...] = PrivateAttr(default=())
 
@@ -110,8 +122,15 @@ class Settings(BaseSettings):
         return self.profile == "live" or self.environment == "live"
 
     @model_validator(mode="after")
+    def _a_venue_outside_live_moves_play_money(self) -> Self:
+        """An order may reach a real venue only from a fleet that knows it is live."""
+        if self.venue.kind == "http" and not self.is_live and not self.venue.sandbox:
+            raise ValueError("venue.sandbox is false; outside profile live, kind http accepts only true")
+        return self
+
+    @model_validator(mode="after")
     def _live_needs_two_switches(self) -> Self:
-        """Real money wants a second, explicit yes, a closed gate on error and the wall clock."""
+        """Real money wants a second, explicit yes, a venue, a closed gate on error and the wall clock."""
         if not self.is_live:
             return self
         if not self.live_confirmed:
@@ -120,6 +139,8 @@ class Settings(BaseSettings):
             raise ValueError(f"clock is {self.clock}; live accepts only live")
         if not self.orchestrator.gate_fail_safe_closed:
             raise ValueError("orchestrator.gate_fail_safe_closed is false; live accepts only true")
+        if self.venue.kind != "http":
+            raise ValueError(f"venue.kind is {self.venue.kind}; live accepts only http")
         return self
 
     @classmethod
@@ -171,6 +192,8 @@ def load_settings(
         extra_file = Path(named)
     if extra_file is not None:
         layers.append(_without_profile(yaml_layer(extra_file)))
+    for layer in layers:
+        _refuse_secrets(layer)
     if folder := variables.get("FLEET_SECRETS_DIR"):
         layers.append(variables_layer(folder, Settings, secret_variables(Path(folder))))
     layers.append(variables_layer("environment", Settings, variables))
@@ -192,6 +215,17 @@ def _without_profile(layer: Layer) -> Layer:
     if "profile" in layer.values:
         raise SettingsError(f"{layer.place(('profile',))}: profile is chosen by --profile or FLEET_PROFILE only")
     return layer
+
+
+def _refuse_secrets(layer: Layer) -> None:
+    """Raise for a secret in a settings file: files are copied, shown and committed. It is not repeated."""
+    for path, info in parameters(Settings):
+        found = value_at(layer.values, path)
+        harmless = path == ("redis", "url") and "@" not in str(found)
+        if found is not None and SecretStr in (info.annotation, *get_args(info.annotation)) and not harmless:
+            raise SettingsError(
+                f"{layer.place(path)}: {'.'.join(path)} holds a secret; valid: {variable_name(path)} or a secret file"
+            )
 
 
 def effective(settings: Settings) -> tuple[Row, ...]:

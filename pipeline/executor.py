@@ -23,7 +23,7 @@ from pipeline.models import (
     Stage,
     TradeRecommendation,
 )
-from pipeline.ports import ALREADY_SENT, Broker, Intent, Intents, Ledger, Sessions
+from pipeline.ports import ALREADY_SENT, Breaker, Broker, Intent, Intents, Ledger, Sessions
 
 FLATTEN_PREFIX = "flatten-"
 ENTRY, CLOSE = "entry", "close"
@@ -64,8 +64,10 @@ class TradeExecutor:
         sessions: Sessions,
         settings: ExecutorSettings,
         environment: str,
+        breaker: Breaker | None = None,
     ) -> None:
         self._broker = broker
+        self._breaker = breaker
         self._intents = intents
         self._ledger = ledger
         self._sessions = sessions
@@ -125,6 +127,9 @@ class TradeExecutor:
             return _refused(order, gate.refusal or _no("gate", "closed", "open"))
         if order.quantity == 0:
             return _refused(order, _no("gate_factor", "0 shares", ">= 1 share"))
+        held_back = None if order.reduce_only or self._breaker is None else self._breaker.permit()
+        if held_back is not None:
+            return _refused(order, held_back)
         as_of, order = order.submitted_at, self._intents.create(order).order
         self._ledger.shrink(order.decision_id, order.quantity, order.quantity * reservation.price)
         return self._send(order, expires_at, as_of)

@@ -386,6 +386,25 @@ class Intents(Protocol):
         ...
 
 
+class Breaker(Protocol):
+    """Stops entries, fleet-wide, while the venue fails; whatever shrinks exposure never asks it."""
+
+    def permit(self) -> Refusal | None:
+        """None when an entry may be sent. After the cool-down one at a time may, as a trial.
+
+        Asked before anything is written or sent. Raises TransientError when it cannot be asked: nothing is sent then.
+        """
+        ...
+
+    def failed(self) -> None:
+        """A call to the venue had no definite answer."""
+        ...
+
+    def succeeded(self) -> None:
+        """The venue gave a definite answer to an order: a trial that succeeds lets entries through again."""
+        ...
+
+
 class Broker(Protocol):
     """The venue. Only definite answers are returned; anything else raises BrokerError or TransientError."""
 

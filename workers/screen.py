@@ -22,6 +22,7 @@ def status_table(found: dict[str, Any]) -> Group:
     control = found["control"]
     head.add_row("state", escape(f"{found['state']} ({found['state_by']})"))
     head.add_row("trading", escape(f"{control['trading_state']} ({control['reason']}, {control['by']})"))
+    head.add_row("venue", _venue(found["venue"]))
     head.add_row("stream waiting", str(found["stream"]["waiting"]))
     head.add_row("lists", f"{found['lists']['votes']} votes of {found['lists']['symbols']} symbols")
     head.add_row("claims / follow-ups / held", f"{found['claims']} / {found['followups']} / {found['held']}")
@@ -34,6 +35,13 @@ def status_table(found: dict[str, Any]) -> Group:
     worth = book.get("unknown") or f"{Decimal(book['equity']):,.2f} / {Decimal(book['cash']):,.2f} USD"
     head.add_row("equity / cash", worth)
     return Group(head, outcome_table(found), _positions(found["book"]["positions"]))
+
+
+def _venue(venue: dict[str, Any]) -> str:
+    """The venue and its breaker in words."""
+    if venue["breaker"] == "closed":
+        return f"{venue['kind']}, {venue['failures']} failed calls lately" if venue["failures"] else str(venue["kind"])
+    return f"{venue['kind']}, entries held back: breaker {venue['breaker']}, trial from {venue['trial_at'][11:19]}Z"
 
 
 def watch_status(read: Callable[[], dict[str, Any]]) -> None:

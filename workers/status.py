@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.errors import BrokerError, TransientError
 from workers.replay import count_outcomes
 from workers.wiring import Runtime
 
@@ -20,6 +21,7 @@ def status(fleet: Runtime) -> dict[str, Any]:
         "state": fleet.state.read().value,
         "state_by": fleet.state.by(),
         "control": _control(fleet),
+        "venue": _venue(fleet),
         "stream": {"waiting": fleet.inbox.waiting()},
         "lists": {"symbols": len(fleet.backlog.sizes()), "votes": fleet.backlog.buffered()},
         "claims": int(fleet.client.zcard(fleet.keys.claims())),
@@ -56,11 +58,13 @@ def processes(fleet: Runtime, now: datetime) -> list[dict[str, Any]]:
 
 
 def book(fleet: Runtime) -> dict[str, Any]:
-    """Account and positions at the broker."""
-    if fleet.settings.market.bars_dir is None:
+    """Account and positions at the broker; why they are unknown while it cannot be asked."""
+    if fleet.settings.venue.kind == "paper" and fleet.settings.market.bars_dir is None:
         return {"unknown": "market.bars_dir is not set here (FLEET_MARKET__BARS_DIR)", "positions": {}}
-    account = fleet.broker.account()
-    positions = fleet.broker.positions()
+    try:
+        account, positions = fleet.broker.account(), fleet.broker.positions()
+    except (BrokerError, TransientError) as error:
+        return {"unknown": str(error), "positions": {}}
     return {
         "cash": str(account.cash),
         "equity": str(account.equity),
@@ -75,6 +79,17 @@ def _control(fleet: Runtime) -> dict[str, str]:
     why = fleet.control.why()
     state = fleet.control.trading_state().value
     return {"trading_state": state, "by": why.by if why else "", "reason": why.reason if why else "nobody set it"}
+
+
+def _venue(fleet: Runtime) -> dict[str, Any]:
+    """Where orders go, and whether its failures hold entries back."""
+    found = fleet.breaker.state()
+    return {
+        "kind": fleet.settings.venue.kind,
+        "breaker": found.state,
+        "failures": found.failures,
+        "trial_at": found.trial_at.isoformat() if found.trial_at else None,
+    }
 
 
 def _queues(fleet: Runtime) -> list[tuple[str, int, int]]:

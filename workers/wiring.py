@@ -14,11 +14,15 @@ from pipeline.executor import TradeExecutor
 from pipeline.gate import MarketGate
 from pipeline.models import OrchestratorState, TradingState
 from pipeline.orchestrator import TradingOrchestrator
+from pipeline.ports import Broker
 from pipeline.risk import RiskManager
 from pipeline.scorer import SignalScorer
 from pipeline.validator import TechnicalValidator
 from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.bars_csv import CsvMarketData
+from workers.adapters.breaker_redis import RedisBreaker
+from workers.adapters.broker_guarded import GuardedBroker
+from workers.adapters.broker_http import HttpBroker
 from workers.adapters.calendar import ExchangeSessions
 from workers.adapters.clock import RedisClock
 from workers.adapters.conditions_csv import CsvConditions
@@ -26,6 +30,7 @@ from workers.adapters.connection import connect, connect_bytes
 from workers.adapters.control_redis import RedisControl
 from workers.adapters.followups_redis import RedisFollowUps, RedisStrikes
 from workers.adapters.held_redis import HeldClock
+from workers.adapters.http_bounded import BoundedHttp
 from workers.adapters.inbox_redis import RedisInbox
 from workers.adapters.intents_redis import RedisIntents
 from workers.adapters.journal_redis import RedisJournal
@@ -125,6 +130,7 @@ class Runtime:
             result_ttl_s=workers.result_ttl_s,
             failure_ttl_s=workers.failure_ttl_s,
             retry_max=workers.retry_max,
+            keys=self.keys,
         )
 
     @cached_property
@@ -193,16 +199,30 @@ class Runtime:
         return RedisIntents(self.client, self.keys, self.settings.clock)
 
     @cached_property
-    def broker(self) -> PaperBroker:
-        """The paper venue, shared by the whole fleet."""
+    def breaker(self) -> RedisBreaker:
+        """Stops entries while the venue fails."""
+        return RedisBreaker(self.client, self.keys, self.settings.venue.breaker)
+
+    @cached_property
+    def broker(self) -> Broker:
+        """The configured venue: the simulated one, shared by the whole fleet, or a guarded one over HTTP."""
+        if self.settings.venue.kind == "http":
+            return GuardedBroker(HttpBroker(BoundedHttp(self.settings.venue)), self.breaker)
         store = RedisPaperStore(self.client, self.keys, self.settings.paper.starting_cash)
         return PaperBroker(store, self.market, self.market, self.sessions, self.settings.paper)
 
     @cached_property
     def executor(self) -> TradeExecutor:
         """Sends brackets."""
+        settings = self.settings
         return TradeExecutor(
-            self.broker, self.intents, self.ledger, self.sessions, self.settings.executor, self.settings.environment
+            self.broker,
+            self.intents,
+            self.ledger,
+            self.sessions,
+            settings.executor,
+            settings.environment,
+            breaker=self.breaker if settings.venue.kind == "http" else None,
         )
 
     @cached_property

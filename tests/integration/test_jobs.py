@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rq.registry import FailedJobRegistry
-from rq.serializers import JSONSerializer
 
 from pipeline.models import Outcome
 from pipeline.router import Fate
 from tests.delivery import a_message, a_runtime, assert_bounded, routed, work_off
-from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, GuardedJob
+from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.jobs import MAX_STRIKES
 from workers.wiring import Runtime
 
@@ -218,9 +216,11 @@ def pickled(path: Path) -> bytes:
 
 
 def was_refused(fleet: Runtime) -> bool:
-    """Whether the foreign job failed once, was not retried, and left nothing waiting."""
-    registry = FailedJobRegistry(queue=fleet.queues.queues[IMMEDIATE], serializer=JSONSerializer, job_class=GuardedJob)
-    return registry.get_job_ids(cleanup=False) == ["foreign"] and fleet.queues.busy() == 0
+    """Whether the foreign job is one dead letter with a reason, and nothing of it is left."""
+    client: Any = fleet.rq_client
+    (letter,) = fleet.inbox.dead_letters(100)
+    told = (letter["stage"], letter["reason"], letter["raw"].split()[0]) == ("worker", "forbidden_job", "foreign")
+    return told and fleet.queues.busy() == 0 and not client.exists("rq:job:foreign")
 
 
 OURS = json.dumps(["workers.jobs.trade", None, ["m1", "ZELK"], {}]).encode()
@@ -270,6 +270,7 @@ def test_a_job_with_anything_ours_never_have_is_refused(fleet: Runtime, fields: 
 
     assert fleet.journal.outcome("m1:ZELK") is Outcome.BUFFERED
     assert RAN == []
+    assert was_refused(fleet)
 
 
 @pytest.mark.parametrize("data", [touching(Path("/dev/null")), OURS], ids=["refused", "ours"])

@@ -67,7 +67,6 @@ def test_a_job_carries_ids_a_description_and_three_retries_without_a_pause(queue
 
     assert (job.func_name, list(job.args), job.retries_left) == ("workers.jobs.trade", ["m1", "AAA"], 3)
     assert job.retry_intervals == [0]
-    assert job.problem() is None  # type: ignore[attr-defined]
 
 
 def test_what_is_taken_counts_as_busy(queues: JobQueues) -> None:

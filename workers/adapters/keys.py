@@ -179,6 +179,14 @@ class Keys:
         """Set of client order ids sent, not DONE and acknowledged. Writer: executor, settlement. Reader: settlement."""
         return f"{self.prefix}:open-intents"
 
+    def breaker(self) -> str:
+        """Hash {opened_ms, trial_ms}: the venue gets no entries. Writer: executor, broker. Reader: status. No TTL."""
+        return f"{self.prefix}:breaker"
+
+    def breaker_failures(self) -> str:
+        """Zset moment -> Redis TIME (ms) of failed calls to the venue. Writer: broker. TTL: the breaker's window."""
+        return f"{self.prefix}:breaker:failures"
+
     # ---- the paper venue (another outside system that happens to live in the same Redis) ----
 
     def paper_account(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 from rq import Queue, Retry, SimpleWorker, Worker
-from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobError
+from rq.exceptions import DuplicateJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
@@ -17,19 +17,32 @@ from rq.worker import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from pipeline.errors import FleetError
-
-IMMEDIATE, CONSENSUS, MAINTENANCE = "immediate", "consensus", "maintenance"
-QUEUES = (IMMEDIATE, CONSENSUS, MAINTENANCE)
-
-#: The dotted names a worker runs, and nothing else. Renaming one is a migration: jobs wait under their old name.
-ALLOWED = frozenset(
-    f"workers.jobs.{name}" for name in ("trade", "consensus", "drain", "settle", "release", "janitor", "flatten")
+from workers.adapters.keys import Keys
+from workers.adapters.rq_guard import (
+    ALLOWED,
+    CONSENSUS,
+    IMMEDIATE,
+    MAINTENANCE,
+    QUEUES,
+    ForbiddenJobError,
+    GuardedJob,
+    guarded,
+    require_ours,
 )
-MAX_TIMEOUT_S = 3_600
 
-
-class ForbiddenJobError(FleetError):
-    """A job that is not ours was found in a queue; it is never run."""
+__all__ = [
+    "ALLOWED",
+    "CONSENSUS",
+    "IMMEDIATE",
+    "MAINTENANCE",
+    "QUEUES",
+    "ForbiddenJobError",
+    "GuardedJob",
+    "JobQueues",
+    "build_worker",
+    "require_blmove",
+    "started",
+]
 
 
 class OutOfTimeError(BaseException):
@@ -44,57 +57,6 @@ class FirmTimeout(UnixSignalDeathPenalty):
         if self._exception is JobTimeoutException:
             raise OutOfTimeError(f"the job passed its time-out of {self._timeout} s")
         super().handle_death_penalty(signum, frame)  # type: ignore[no-untyped-call]
-
-
-class GuardedJob(Job):
-    """A job whose function is on the allow-list: no callbacks, webhooks, dependents, repeats or odd time-outs.
-
-    RQ runs callbacks and webhooks of a job that was refused too, so none exists here whatever Redis says.
-    """
-
-    success_callback = None
-    failure_callback = None
-    stopped_callback = None
-
-    def restore(self, raw_data: Any) -> Any:
-        """The job as Redis holds it. A hash that is no job is passed over: it must not end the worker that met it."""
-        try:
-            return super().restore(raw_data)
-        except Exception as error:
-            raise NoSuchJobError(f"job {self.id!r} cannot be read: {type(error).__name__}") from error
-
-    def send_webhooks(self, status: str | JobStatus, *, exc_string: str | None = None) -> None:
-        """Nobody is called."""
-
-    @property
-    def should_retry(self) -> bool:
-        """Whether another start may help: never for a job that is not ours."""
-        return self.problem() is None and super().should_retry
-
-    def _execute(self) -> Any:
-        problem = self.problem()
-        if problem:
-            raise ForbiddenJobError(f"job {self.id!r}: {problem}; nothing was run")
-        return super()._execute()
-
-    def problem(self) -> str | None:
-        """Why this job must not run, None when it may."""
-        job: Any = self  # RQ's attributes, some without types
-        try:
-            name, instance = job.func_name, job.instance
-        except DeserializationError:
-            return "its data is no JSON of ours"
-        callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
-        timed = isinstance(job.timeout, int) and 0 < job.timeout <= MAX_TIMEOUT_S
-        faults = {
-            f"function {name!r:.120} is not one of {sorted(ALLOWED)}": name not in ALLOWED,
-            "it is bound to an instance": instance is not None,
-            "it carries a callback": any(callbacks),
-            "it carries a webhook": bool(job.webhooks),
-            "it carries dependents or repeats": bool(job._dependency_ids or job.repeats_left),
-            f"timeout {job.timeout!r} is out of range; valid: 1..{MAX_TIMEOUT_S} s": not timed,
-        }
-        return next((fault for fault, found in faults.items() if found), None)
 
 
 class ForkingWorker(Worker):
@@ -123,19 +85,26 @@ class JobQueues:
         result_ttl_s: int = 500,
         failure_ttl_s: int = 604_800,
         retry_max: int = 3,
+        keys: Keys | None = None,
     ) -> None:
         self._connection: Any = connection  # speaks bytes, which the stubs cannot say
         self._timeout_s = job_timeout_s
         self._result_ttl_s = result_ttl_s
         self._failure_ttl_s = failure_ttl_s
         self._retry_max = retry_max
+        self._queue_class, self._job_class = guarded(keys or Keys())
         self.queues = {name: self._queue(name) for name in QUEUES}
 
     def enqueue(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> bool:
-        """Queue one of our jobs, once per id; False when that id is known already. Arguments are ids only."""
+        """Queue one of our jobs, once per id; False when that id is known already. Arguments are ids only.
+
+        Raises ValueError for a job that a worker would refuse.
+        """
+        name = f"workers.jobs.{job}"
+        require_ours(name, args, description)
         try:
             self.queues[queue].enqueue_call(
-                f"workers.jobs.{job}",
+                name,
                 args=tuple(args),
                 job_id=job_id,
                 unique=True,
@@ -190,7 +159,9 @@ class JobQueues:
     def taken(self, queue_name: str) -> list[str]:
         """Jobs that a worker has taken and not started yet."""
         queue = self.queues[queue_name]
-        return [job_id.decode() for job_id in self._connection.lrange(queue.intermediate_queue_key, 0, -1)]
+        return [
+            job_id.decode(errors="replace") for job_id in self._connection.lrange(queue.intermediate_queue_key, 0, -1)
+        ]
 
     def recover_taken(self, queue_name: str, suspects: Sequence[str]) -> list[str]:
         """Queue again those of these jobs that are still taken and not started; doing it twice is harmless."""
@@ -239,16 +210,18 @@ class JobQueues:
             return None
 
     def _fetch(self, job_id: str) -> Job | None:
-        found = GuardedJob.fetch_many([job_id], connection=self._connection, serializer=JSONSerializer)
+        found = self._job_class.fetch_many([job_id], connection=self._connection, serializer=JSONSerializer)
         return found[0]
 
     def _queue(self, name: str) -> Queue:
-        return Queue(name, connection=self._connection, serializer=JSONSerializer, job_class=GuardedJob)
+        return self._queue_class(
+            name, connection=self._connection, serializer=JSONSerializer, job_class=self._job_class
+        )
 
 
 def started(queue: Queue) -> StartedJobRegistry:
     """The queue's registry of running jobs, JSON and guarded."""
-    return StartedJobRegistry(queue=queue, serializer=JSONSerializer, job_class=GuardedJob)
+    return StartedJobRegistry(queue=queue, serializer=JSONSerializer, job_class=queue.job_class)
 
 
 def build_worker(
@@ -266,7 +239,8 @@ def build_worker(
         [queue],
         name=name,
         connection=queue.connection,
-        job_class=GuardedJob,
+        job_class=queue.job_class,
+        queue_class=type(queue),
         serializer=JSONSerializer,
         worker_ttl=30,
         maintenance_interval=30,

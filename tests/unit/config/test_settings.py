@@ -12,6 +12,12 @@ from config.layers import parameters
 from config.settings import FOLDER, PROFILES, Settings, effective, load_settings
 from pipeline.errors import SettingsError
 
+A_VENUE = {
+    "FLEET_VENUE__KIND": "http",
+    "FLEET_VENUE__BASE_URL": "https://venue.example/v1",
+    "FLEET_VENUE__API_KEY": "marked-key-1234",
+}
+
 
 def a_file(folder: Path, text: str, name: str = "extra.yaml") -> Path:
     """A settings file with this text."""
@@ -238,7 +244,74 @@ def test_live_without_the_second_switch_is_refused() -> None:
 
 def test_live_with_the_second_switch_loads() -> None:
     """Both together are meant."""
-    assert load_settings("live", environ={"FLEET_LIVE_CONFIRMED": "yes"}).is_live
+    assert load_settings("live", environ={"FLEET_LIVE_CONFIRMED": "yes"} | A_VENUE).is_live
+
+
+def test_live_without_a_venue_is_refused() -> None:
+    """Real money never trades against the simulated venue by oversight."""
+    assert "venue.kind is paper" in refusal({"FLEET_LIVE_CONFIRMED": "yes"}, profile="live")
+
+
+def test_a_venue_outside_live_must_say_that_its_money_is_play_money() -> None:
+    """A paper fleet with a real address would trade real money without the two switches."""
+    assert "venue.sandbox is false" in refusal(A_VENUE)
+    assert load_settings(environ=A_VENUE | {"FLEET_VENUE__SANDBOX": "true"}).venue.kind == "http"
+
+
+@pytest.mark.parametrize("absent", ["BASE_URL", "API_KEY"])
+def test_half_a_venue_is_refused(absent: str) -> None:
+    """Kind http needs both an address and a key."""
+    given = {name: value for name, value in A_VENUE.items() if not name.endswith(absent)}
+
+    assert f"FLEET_VENUE__{absent}" in refusal(given | {"FLEET_VENUE__SANDBOX": "true"})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://venue.example", "https://user:hunter22@venue.example", "ftp://venue.example", "https://", "x"]
+)
+def test_an_address_that_would_leak_the_key_is_refused_and_not_repeated(url: str) -> None:
+    """The key goes over TLS only, and never stands in an address."""
+    words = refusal(A_VENUE | {"FLEET_VENUE__SANDBOX": "true", "FLEET_VENUE__BASE_URL": url})
+
+    assert "base_url" in words
+    assert "must" in words
+    assert "hunter22" not in words
+
+
+@pytest.mark.parametrize("key", ["short", "with space in it", "line\nbreak-key", "schlüssel-geheim"])
+def test_a_key_that_does_not_fit_a_header_is_refused_and_not_repeated(key: str) -> None:
+    """A line break in a header would add headers."""
+    words = refusal(A_VENUE | {"FLEET_VENUE__SANDBOX": "true", "FLEET_VENUE__API_KEY": key})
+
+    assert "api_key" in words
+    assert key not in words
+
+
+@pytest.mark.parametrize(
+    ("text", "variable"),
+    [
+        ("venue: {api_key: hunter2-hunter2}", "FLEET_VENUE__API_KEY"),
+        ("redis: {url: 'redis://u:hunter2-hunter2@h/0'}", "FLEET_REDIS__URL"),
+    ],
+)
+def test_a_secret_in_a_settings_file_is_refused_and_not_repeated(tmp_path: Path, text: str, variable: str) -> None:
+    """Files are copied, shown and committed: secrets come from the environment or a secret file only."""
+    words = refusal(extra_file=a_file(tmp_path, text))
+
+    assert variable in words
+    assert "hunter2" not in words
+
+
+def test_an_address_without_a_password_may_stand_in_a_file(tmp_path: Path) -> None:
+    """It is no secret."""
+    assert load_settings(None, a_file(tmp_path, "redis: {url: 'redis://h:1/0'}"), {}).redis.url is not None
+
+
+def test_a_secret_is_never_shown() -> None:
+    """`fleet check` prints stars."""
+    shown = effective(load_settings("live", environ={"FLEET_LIVE_CONFIRMED": "yes"} | A_VENUE))
+
+    assert "marked-key-1234" not in str(shown)
 
 
 def test_the_live_environment_needs_the_switch_under_any_profile() -> None:
