@@ -263,13 +263,18 @@ class MemoryJobs:
 
 @dataclass
 class OpenBacklog:
-    """Opens every leg it is given."""
+    """Opens every leg it is given, and ends each message that cannot be read once."""
 
     accepted: list[Any] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
 
     def accept(self, routed: Any) -> list[Any]:
         self.accepted += routed
         return [legs for _, legs in routed]
+
+    def end_unreadable(self, message_id: str, reason: str, at: datetime) -> bool:
+        self.ended.append(message_id)
+        return True
 
 
 @given(found=st.lists(st.one_of(st.none(), bodies(), st.just(BODY)), max_size=4))
@@ -279,7 +284,7 @@ class OpenBacklog:
 @example(found=[BODY.replace('"bullish"', '"BULLISH"')])
 @example(found=["[" * 5_000])
 def test_each_body_in_the_stream_is_routed_or_a_dead_letter(found: list[str | None]) -> None:
-    """Deliveries = messages routed + letters; one bad body never loses its neighbour, none becomes an order by luck."""
+    """Deliveries = routed + ended with a letter; a bad body never loses its neighbour nor becomes an order by luck."""
     inbox, backlog, jobs = MemoryInbox(), OpenBacklog(), MemoryJobs()
     nothing: Any = None
     parts: Any = (inbox, backlog, jobs)
@@ -298,9 +303,10 @@ def test_each_body_in_the_stream_is_routed_or_a_dead_letter(found: list[str | No
         max_buffer_size=1_000,
         max_buffered_total=100_000,
     )
-    router._route([Delivery(f"{n}-0", "x-1", body) for n, body in enumerate(found)])
+    router._route([Delivery(f"{n}-0", f"x-{n}", body) for n, body in enumerate(found)])
 
-    assert len(backlog.accepted) + len(inbox.letters) == len(found)
+    assert len(backlog.accepted) + len(backlog.ended) == len(found)
+    assert len(inbox.letters) == len(backlog.ended)
     assert all(legs for _, legs in backlog.accepted)
     assert {reason for _, reason in inbox.letters} <= {"message_missing", "invalid_message"}
     assert len(jobs.ids) == sum(leg.fate is Fate.URGENT for _, legs in backlog.accepted for leg in legs)
