@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from pipeline.errors import SymbolBusyError
 from pipeline.models import TERMINAL, GateVerdict, Outcome, TradingState
 from tests.deciding import CLOSED, Gate, Worker, nothing
-from tests.money import NOW, D, an_open_gate
+from tests.money import NOW, D, WeekdaySessions, an_open_gate
 from workers.adapters.control_memory import MemoryControl
 from workers.adapters.executions import MemoryExecutions
 from workers.adapters.intents_memory import MemoryIntents
 from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.ledger_memory import MemoryLedger
 from workers.adapters.paper_memory import MemoryPaperStore
-from workers.endings import release_held
+from workers.endings import Release, release_held
 from workers.sweep import sweep
 
 LEG = "d-AAA:AAA"
@@ -135,7 +135,8 @@ class Scene:
         sweep(self.ports["ledger"], self.plain.executor, 180, NOW + timedelta(minutes=10))
         if self.journal.outcome(LEG) is None:
             self.plain.decide(expires_at=NOW + timedelta(hours=1))
-        release_held(self.plain.orchestrator, self.ports["ledger"], self.journal, NOW + timedelta(days=1))
+        opened = Release(NOW + timedelta(days=1), WeekdaySessions(), timedelta(days=1))
+        release_held(self.plain.orchestrator, self.ports["ledger"], self.journal, opened)
 
     def holds(self) -> None:
         """After all is tidied up: one order or none, its reservation or none, and the one outcome that fits."""
