@@ -102,9 +102,7 @@ class Reconciler:
     def _adopt_orders(self) -> list[str]:
         """Names of working orders at the broker that we did not know; they are ours now and never cancelled."""
         unknown = [
-            (order, report)
-            for order, report in self._working()
-            if self._intents.get(order.client_order_id) is None
+            (order, report) for order, report in self._working() if self._intents.get(order.client_order_id) is None
         ]
         for order, report in unknown:
             self._intents.adopt(order, report)

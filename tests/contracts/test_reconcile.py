@@ -10,7 +10,7 @@ import redis
 import structlog
 
 from pipeline.errors import BrokerError, TransientError
-from pipeline.models import Account, Direction, OrderStatus, Position, Quote, TradingState
+from pipeline.models import Account, BracketOrder, Direction, OrderReport, OrderStatus, Position, Quote, TradingState
 from tests.contracts.conftest import KEYS, Vault
 from tests.contracts.test_paper import QUIET, half_hours
 from tests.deciding import Worker, active
@@ -39,8 +39,12 @@ class Desk:
             vault.alarms,
             self.worker.settlement.settle,
             D(tolerance),
-            lambda: self.broker.working(),
+            self.working,
         )
+
+    def working(self) -> tuple[tuple[BracketOrder, OrderReport], ...]:
+        found: tuple[tuple[BracketOrder, OrderReport], ...] = self.broker.working()
+        return found
 
     def bought(self) -> "Desk":
         self.worker.decide()
