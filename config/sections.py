@@ -1,6 +1,7 @@
 """Settings of the shell around the pipeline: Redis, market files, sources, workers, schedule and log."""
 
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -138,6 +139,15 @@ class ScheduleSettings(Frozen):
     janitor_interval_s: int = Field(default=15, ge=1, le=3600, description="seconds between looks for lost work")
     release_max_age_s: float = Field(
         default=120, gt=0, le=3600, description="seconds after its open until a held signal is too old to be sent"
+    )
+    reconcile_interval_s: int = Field(
+        default=30, ge=1, le=3600, description="seconds between comparisons of our book with the broker's"
+    )
+    cash_tolerance_usd: Decimal = Field(
+        default=Decimal(1), ge=0, le=10_000, description="dollars our cash may differ from the broker's"
+    )
+    reservation_bound_s: float = Field(
+        default=180, ge=1, le=86_400, description="seconds until a reservation without an order counts as left behind"
     )
     busy_delay_s: float = Field(
         default=5, ge=0.1, le=60, description="seconds until a signal meets a busy symbol again"

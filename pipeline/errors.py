@@ -40,5 +40,9 @@ class SymbolBusyError(FleetError):
     """Another decision holds the symbol; the signal is tried again in a follow-up until it expires."""
 
 
+class TakenOverError(SymbolBusyError):
+    """A newer run of the same decision acts for it; this one sent nothing and looks again later how it ended."""
+
+
 class RefusedError(FleetError):
     """What was asked for is not allowed here; the command ends with exit code 3."""

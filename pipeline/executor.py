@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 
 from pydantic import Field
 
+from pipeline.errors import FleetError, TakenOverError
 from pipeline.models import (
     BracketOrder,
     Direction,
@@ -23,7 +26,17 @@ from pipeline.models import (
     Stage,
     TradeRecommendation,
 )
-from pipeline.ports import ALREADY_SENT, Breaker, Broker, Intent, Intents, Ledger, Sessions
+from pipeline.ports import (
+    ALREADY_SENT,
+    TAKEN_OVER,
+    Breaker,
+    Broker,
+    Execution,
+    Intent,
+    Intents,
+    Ledger,
+    Sessions,
+)
 
 FLATTEN_PREFIX = "flatten-"
 ENTRY, CLOSE = "entry", "close"
@@ -53,6 +66,25 @@ def close_of_session(sessions: Sessions, at: datetime, count: int) -> datetime:
     return close
 
 
+@dataclass(frozen=True, slots=True)
+class LastLook:
+    """What is asked in the step that writes SENT. `ask` asks the gate again; None where it cannot have changed."""
+
+    expires_at: datetime
+    gate: GateVerdict
+    ask: Callable[[], GateVerdict] | None
+    execution: int | None
+
+    def refusal(self) -> Refusal | None:
+        """Why the gate forbids the order now: it closed, or lets less through than the order was made for."""
+        now = self.ask() if self.ask is not None else self.gate
+        if (closed := _closed(now)) is not None:
+            return closed
+        if now.factor < self.gate.factor:
+            return Refusal(Stage.GATE, "gate_narrowed", f"factor {now.factor}", f"factor {self.gate.factor}")
+        return None
+
+
 class TradeExecutor:
     """Sends brackets, each exactly once: NEW is written first, SENT before the request, then the answer."""
 
@@ -74,32 +106,57 @@ class TradeExecutor:
         self._settings = settings
         self._environment = environment
 
+    def begin(self, signal: Signal) -> Execution | ExecutionResult:
+        """A new run of the decision, which takes over every earlier one; or what became of the order one sent.
+
+        Raises TransientError.
+        """
+        execution = self._intents.begin(signal.decision_id)
+        if execution.sent is None:
+            return execution
+        intent = self._intents.get(execution.sent)
+        if intent is None:
+            return _failed(execution.sent, signal.symbol, _side(signal), FleetError("its order is no longer kept"))
+        return self._look_up(intent.order)
+
+    def abandon(self, decision_id: str) -> bool:
+        """Take the decision over and give back what it did not send; False when an order of it was sent.
+
+        Raises TransientError.
+        """
+        execution = self._intents.begin(decision_id)
+        if execution.sent is not None:
+            return False
+        self._intents.discard(decision_id, execution.id)
+        return self._ledger.release(decision_id, unused=True, execution=execution.id)
+
     def execute(
-        self, recommendation: TradeRecommendation, reservation: Reservation, gate: GateVerdict, as_of: datetime
+        self,
+        recommendation: TradeRecommendation,
+        reservation: Reservation,
+        gate: GateVerdict,
+        as_of: datetime,
+        execution: int | None = None,
+        ask_again: Callable[[], GateVerdict] | None = None,
     ) -> ExecutionResult:
         """What became of the order. Never raises: a failure before the request is an error, after it `unknown`.
 
-        Where nothing was sent the risk is given back here.
+        `execution` is the run's id, None where nobody else runs the decision. `ask_again` is the gate's last look,
+        right before SENT. Where nothing was sent the risk is given back here, unless a newer run needs it: that is
+        the refusal `taken_over`, and no end of the decision.
         """
         try:
             order = self._bracket(recommendation, reservation, gate, as_of)
-            result = self._execute(order, reservation, gate, recommendation.signal.expires_at)
-            if result.refusal is not None:
-                self._ledger.release(reservation.decision_id, unused=True)
+            last_look = LastLook(recommendation.signal.expires_at, gate, ask_again, execution)
+            result = self._execute(order, reservation, last_look)
+        except TakenOverError as error:
+            return _refused(self._bracket(recommendation, reservation, gate, as_of), _no(TAKEN_OVER, str(error), ""))
         except Exception as error:  # noqa: BLE001 - the stage's contract: a failure is a result, nothing was sent
-            return self._give_back(reservation, error)
+            self._give_back(reservation, execution)
+            return _failed("", reservation.symbol, reservation.side, error)
+        if result.refusal is not None:
+            self._give_back(reservation, execution)
         return result
-
-    def prior(self, signal: Signal) -> ExecutionResult | None:
-        """What became of an order this decision sent before, None when it sent none. Raises TransientError."""
-        side = Side.BUY if signal.direction is Direction.LONG else Side.SELL
-        for role in (ENTRY, CLOSE):
-            intent = self._intents.get(
-                client_order_id(self._environment, signal.decision_id, signal.symbol, side, role)
-            )
-            if intent is not None and intent.state != "NEW":
-                return self._look_up(intent.order)
-        return None
 
     def flatten(self, as_of: datetime, reason: str) -> list[ExecutionResult]:
         """Withdraw everything that works and close every position, one result each; works while HALTED.
@@ -116,35 +173,44 @@ class TradeExecutor:
 
     # ---- one order ---------------------------------------------------------------------------------------
 
-    def _execute(
-        self, order: BracketOrder, reservation: Reservation, gate: GateVerdict, expires_at: datetime
-    ) -> ExecutionResult:
-        """Not sent before: the last refusals, the intent, the smaller reservation, the request."""
+    def _execute(self, order: BracketOrder, reservation: Reservation, last_look: LastLook) -> ExecutionResult:
+        """Not sent before: the last refusals, the intent, the smaller reservation, the last look, the request."""
         known = self._intents.get(order.client_order_id)
         if known is not None and known.state != "NEW":
             return self._look_up(known.order)
-        if not gate.open:
-            return _refused(order, gate.refusal or _no("gate", "closed", "open"))
+        if (refusal := _closed(last_look.gate)) is not None:
+            return _refused(order, refusal)
         if order.quantity == 0:
             return _refused(order, _no("gate_factor", "0 shares", ">= 1 share"))
         held_back = None if order.reduce_only or self._breaker is None else self._breaker.permit()
         if held_back is not None:
             return _refused(order, held_back)
-        as_of, order = order.submitted_at, self._intents.create(order).order
+        as_of, order = order.submitted_at, self._intents.create(order, last_look.execution).order
         self._ledger.shrink(order.decision_id, order.quantity, order.quantity * reservation.price)
-        return self._send(order, expires_at, as_of)
+        if (refusal := last_look.refusal()) is not None:
+            return _refused(order, refusal)
+        return self._send(order, last_look.expires_at, as_of, execution=last_look.execution)
 
-    def _give_back(self, reservation: Reservation, error: Exception) -> ExecutionResult:
-        """The error's result, and the risk given back if the ledger answers; else the job's repetition does it."""
+    def _give_back(self, reservation: Reservation, execution: int | None) -> None:
+        """Intent and risk of what was not sent, if Redis answers; else the job's repetition or the janitor does it."""
         with suppress(Exception):
-            self._ledger.release(reservation.decision_id, unused=True)
-        return _failed("", reservation.symbol, reservation.side, error)
+            if execution is not None:
+                self._intents.discard(reservation.decision_id, execution)
+            self._ledger.release(reservation.decision_id, unused=True, execution=execution)
 
     def _send(
-        self, order: BracketOrder, expires_at: datetime, as_of: datetime, *, under_halt: bool = False
+        self,
+        order: BracketOrder,
+        expires_at: datetime,
+        as_of: datetime,
+        *,
+        under_halt: bool = False,
+        execution: int | None = None,
     ) -> ExecutionResult:
         """The request itself, made only by who wrote SENT."""
-        refusal = self._intents.mark_sent(order.client_order_id, as_of, expires_at, under_halt=under_halt)
+        refusal = self._intents.mark_sent(
+            order.client_order_id, as_of, expires_at, under_halt=under_halt, execution=execution
+        )
         if refusal is not None and refusal.rule == ALREADY_SENT:
             return self._look_up(order)
         if refusal is not None:
@@ -256,6 +322,15 @@ class TradeExecutor:
             return self._send(known.order, order.good_until, as_of, under_halt=True)
         except Exception as error:  # noqa: BLE001 - the others must still be flattened
             return _failed("", position.symbol, side, error)
+
+
+def _closed(gate: GateVerdict) -> Refusal | None:
+    """Why the gate is closed, None when it is open."""
+    return None if gate.open else gate.refusal or Refusal(Stage.GATE, "gate", "closed", "open")
+
+
+def _side(signal: Signal) -> Side:
+    return Side.BUY if signal.direction is Direction.LONG else Side.SELL
 
 
 def _refused(order: BracketOrder, refusal: Refusal) -> ExecutionResult:

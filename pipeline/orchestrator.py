@@ -9,13 +9,14 @@ from typing import Any, ParamSpec, TypeVar
 from pydantic import Field
 
 from pipeline.consensus import ConsensusSettings, aggregate_sentiment, reach_consensus
-from pipeline.errors import FleetError, SymbolBusyError, TransientError
+from pipeline.errors import FleetError, SymbolBusyError, TakenOverError, TransientError
 from pipeline.executor import TradeExecutor
 from pipeline.gate import MarketGate
 from pipeline.models import (
     AggregatedSentiment,
     AnalyzedMessage,
     Direction,
+    ExecutionResult,
     Frozen,
     GateVerdict,
     OrchestratorState,
@@ -32,7 +33,7 @@ from pipeline.models import (
     ValidationStatus,
     Vote,
 )
-from pipeline.ports import AnalyzerManager, Backlog, CollectorManager, Journal, VoteHistory
+from pipeline.ports import TAKEN_OVER, AnalyzerManager, Backlog, CollectorManager, Journal, VoteHistory
 from pipeline.results import describe, ended, executed, expired, failed
 from pipeline.risk import RiskManager
 from pipeline.router import DenyList, Fate, Leg, RouterSettings, is_high_signal, leg_id, route
@@ -80,12 +81,16 @@ class TradingOrchestrator:
         consensus: ConsensusSettings | None = None,
         live_through: Callable[[datetime], object] | None = None,
         stopwatch: Callable[[], float] | None = None,
+        moment_of_sending: Callable[[datetime], datetime] | None = None,
     ) -> None:
         """Hooks from outside, since the core neither asks the time nor writes logs.
 
         `live_through(as_of)` brings the book up to a decision's moment, where time is the events' own.
         `stopwatch()` answers seconds; `stage_ms` then says how long each stage of the last decision took.
+        `moment_of_sending(decided_at)` is when the gate is asked for the last time, right before an order is sent:
+        live it is now, in event time (the default) the decision's own moment.
         """
+        self._moment_of_sending = moment_of_sending or (lambda decided_at: decided_at)
         self._stopwatch = stopwatch or (lambda: 0.0)
         self.stage_ms: dict[Stage, float] = {}
         self._collector_manager = collector_manager
@@ -249,24 +254,31 @@ class TradingOrchestrator:
         """
         self.stage_ms = {}
         self._live_through(signal.decided_at)
-        prior = self._executor.prior(signal)
-        if prior is not None:
-            return executed(signal, prior)
-        result = self._decide(signal) if signal.decided_at <= signal.expires_at else expired(signal)
+        execution = self._executor.begin(signal)
+        if isinstance(execution, ExecutionResult):
+            return executed(signal, execution)
+        result = self._decide(signal, execution.id) if signal.decided_at <= signal.expires_at else expired(signal)
         keeps_risk = result.execution_result is not None or result.outcome is Outcome.HELD
-        return result if keeps_risk else self._give_back(result, signal)
+        return result if keeps_risk else self._give_back(result, signal, execution.id)
 
-    def _decide(self, signal: Signal) -> ProcessResult:
+    def _decide(self, signal: Signal, execution: int) -> ProcessResult:
         validation = self._timed(Stage.VALIDATOR, self._validate, signal)
         if isinstance(validation, ProcessResult):
             return validation
         recommendation = self._timed(Stage.SCORER, self._score, signal, validation)
         if isinstance(recommendation, ProcessResult):
             return recommendation
-        reservation = self._timed(Stage.RISK, self._check_risk, recommendation)
+        reservation = self._timed(Stage.RISK, self._check_risk, recommendation, execution)
         if isinstance(reservation, ProcessResult):
             return reservation
-        return self._enter(recommendation, reservation)
+        return self._enter(recommendation, reservation, execution)
+
+    def abandon(self, decision_id: str) -> None:
+        """Take a decision over that is given up: no run of it sends any more, what it reserved is free.
+
+        An order that was sent stays; its fate ends the decision. Raises TransientError.
+        """
+        self._executor.abandon(decision_id)
 
     def _timed(self, stage: Stage, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         began = self._stopwatch()
@@ -302,11 +314,11 @@ class TradingOrchestrator:
             return ended(signal, Outcome.LOW_SCORE, refusal, validation=validation, recommendation=recommendation)
         return recommendation
 
-    def _check_risk(self, recommendation: TradeRecommendation) -> Reservation | ProcessResult:
+    def _check_risk(self, recommendation: TradeRecommendation, execution: int) -> Reservation | ProcessResult:
         signal = recommendation.signal
         facts: dict[str, Any] = {"recommendation": recommendation, "validation": recommendation.validation}
         try:
-            answer = self._risk_manager.check(recommendation, signal.decided_at)
+            answer = self._risk_manager.check(recommendation, signal.decided_at, execution)
         except _RETRIED:
             raise
         except Exception as error:  # noqa: BLE001  # seed: a failing risk check skips the trade
@@ -315,7 +327,7 @@ class TradingOrchestrator:
             return ended(signal, Outcome.RISK_REJECTED, answer, **facts)
         return answer
 
-    def _enter(self, recommendation: TradeRecommendation, reservation: Reservation) -> ProcessResult:
+    def _enter(self, recommendation: TradeRecommendation, reservation: Reservation, execution: int) -> ProcessResult:
         signal = recommendation.signal
         gate = self._timed(Stage.GATE, self._ask_gate, signal)
         facts: dict[str, Any] = {
@@ -325,19 +337,28 @@ class TradingOrchestrator:
             "gate": gate,
         }
         if gate.hold_until is not None and not gate.open:
-            self._risk_manager.hold(signal, gate.hold_until)
+            self._risk_manager.hold(signal, gate.hold_until, execution)
             return ended(signal, Outcome.HELD, gate.refusal, **facts)
         if not gate.open:
             return ended(signal, Outcome.GATE_CLOSED, gate.refusal, **facts)
-        execution = self._timed(
-            Stage.EXECUTOR, self._executor.execute, recommendation, reservation, gate, signal.decided_at
+        sent = self._timed(
+            Stage.EXECUTOR,
+            self._executor.execute,
+            recommendation,
+            reservation,
+            gate,
+            signal.decided_at,
+            execution,
+            lambda: self._ask_gate(replace(signal, decided_at=self._moment_of_sending(signal.decided_at))),
         )
-        return replace(executed(signal, execution), **facts)
+        if sent.refusal is not None and sent.refusal.rule == TAKEN_OVER:
+            raise TakenOverError(f"decision {signal.decision_id} is run by a newer execution; nothing was sent here")
+        return replace(executed(signal, sent), **facts)
 
-    def _give_back(self, result: ProcessResult, signal: Signal) -> ProcessResult:
+    def _give_back(self, result: ProcessResult, signal: Signal, execution: int) -> ProcessResult:
         """The end without an order, once no risk is set aside for it, by this attempt or one that died before it."""
         try:
-            self._risk_manager.release(signal.decision_id)
+            self._risk_manager.release(signal.decision_id, execution)
         except _RETRIED:
             raise
         except Exception as error:  # noqa: BLE001  # seed: a failing risk stage skips the trade

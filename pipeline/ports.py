@@ -103,6 +103,7 @@ class Journal(Protocol):
         """Write each result for its decision and for the given legs, by compare-and-set from an interim state.
 
         A decision that became a signal marks its votes as used in the same step. Repeating it changes nothing.
+        Once an order of the decision is SENT only the order's own fate ends it; any other word changes nothing.
         """
         ...
 
@@ -250,7 +251,8 @@ class ReservationRequest:
     a loss ceiling refuses when it is reached. Rates count the entries of the sliding window `(as_of - window, as_of]`;
     the one after a loss counts while the last trade that closed lost. `expected_position`: signed quantity the
     sizing assumed (0 = flat); the ledger refuses when its own differs. `reduce_only` requests skip position,
-    exposure, rate and loss rules. `price` (dollars per share) and `sizing` are kept for the trace.
+    exposure, rate and loss rules. `price` (dollars per share) and `sizing` are kept for the trace. `execution`: the
+    run that asks (None: nobody else runs the decision).
     """
 
     decision_id: str
@@ -273,6 +275,7 @@ class ReservationRequest:
     max_entries_per_hour_after_loss: int
     reduce_only: bool = False
     sizing: dict[str, str] = field(default_factory=dict)
+    execution: int | None = None
 
 
 class Ledger(Protocol):
@@ -288,7 +291,8 @@ class Ledger(Protocol):
         Idempotent by decision id: the reservation that is already there is answered, whatever is asked now.
         The first refusing rule wins, in this order: position_changed, session_loss, week_loss, open_positions,
         gross_exposure, same_side_window, symbol_rate, fleet_rate, entries_after_loss.
-        Raises SymbolBusyError when another decision holds the symbol.
+        Raises SymbolBusyError when another decision holds the symbol, TakenOverError when a newer execution runs
+        this one.
         """
         ...
 
@@ -299,15 +303,27 @@ class Ledger(Protocol):
         """
         ...
 
-    def release(self, decision_id: str, *, unused: bool = False) -> None:
-        """Give the risk back; `unused`: no order came of it, so the rates forget it too. Idempotent."""
+    def release(self, decision_id: str, *, unused: bool = False, execution: int | None = None) -> bool:
+        """Give the risk back; `unused`: no order came of it, so the rates forget it too. Idempotent.
+
+        False, and nothing changed, when `execution` is not the decision's newest, or when `unused` risk is asked
+        back of which an order was sent.
+        """
         ...
 
-    def hold(self, signal: Signal, until: datetime) -> None:
+    def hold(self, signal: Signal, until: datetime, execution: int | None = None) -> None:
         """Turn a reservation into a held signal for the open at `until`: it keeps its position slot.
 
-        Idempotent. The rates forget it: it is no order yet.
+        Idempotent. The rates forget it: it is no order yet. Raises TakenOverError for an older execution.
         """
+        ...
+
+    def reservations(self) -> dict[str, datetime]:
+        """Open reservations: decision id -> the `as_of` it was made for."""
+        ...
+
+    def adopt(self, cash: Decimal, positions: dict[str, Position], marks: dict[str, Decimal]) -> None:
+        """Replace cash, positions and marks by the broker's: a person accepted them. Results and rates stay."""
         ...
 
     def held(self, until: datetime) -> tuple[Signal, ...]:
@@ -344,24 +360,56 @@ class Intent:
     entry_settled: bool = False
 
 
-ALREADY_SENT = "already_sent"
+ALREADY_SENT, ALREADY_ENDED, TAKEN_OVER = "already_sent", "already_ended", "taken_over"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a decision. `id` is larger than that of every earlier run, also of runs the server forgot.
+
+    `sent`: the client order id an earlier run sent; then nothing is decided again, only looked up.
+    """
+
+    decision_id: str
+    id: int
+    sent: str | None = None
 
 
 class Intents(Protocol):
     """The memory of what was asked of the broker. Writes are compare-and-set."""
 
-    def create(self, order: BracketOrder) -> Intent:
-        """Write NEW, or answer the intent that is already there."""
+    def begin(self, decision_id: str) -> Execution:
+        """Start a run of the decision: every earlier run is taken over and can neither reserve, release nor send."""
+        ...
+
+    def create(self, order: BracketOrder, execution: int | None = None) -> Intent:
+        """Write NEW, or answer the intent that is already there. Raises TakenOverError for an older execution."""
+        ...
+
+    def discard(self, decision_id: str, execution: int) -> None:
+        """Forget a NEW intent of the decision; nothing for an older execution or when it was sent. Idempotent."""
+        ...
+
+    def adopt(self, order: BracketOrder, report: OrderReport) -> None:
+        """Take up an order of the venue that we do not know, as SENT; no decision waits for it. Idempotent."""
         ...
 
     def mark_sent(
-        self, client_order_id: str, now: datetime, expires_at: datetime, *, under_halt: bool = False
+        self,
+        client_order_id: str,
+        now: datetime,
+        expires_at: datetime,
+        *,
+        under_halt: bool = False,
+        execution: int | None = None,
     ) -> Refusal | None:
         """NEW -> SENT; None means SENT, and that the caller, nobody else, sends the request.
 
         Asked last, in the same step: the trading state (HALTED; REDUCING unless the order is reduce_only; neither
-        when `under_halt`, which only `flatten` says) and the age (`now` later than `expires_at`: `max_age`).
-        An intent that is not NEW is refused as `already_sent`.
+        when `under_halt`, which only `flatten` says), the age (`now` later than `expires_at`: `max_age`), whether
+        the decision has ended meanwhile (`already_ended`) and whether a newer execution runs it (`taken_over`).
+        An intent that is not NEW is refused as `already_sent`. Any other refusal forgets the intent, except
+        `taken_over`: it is the newer execution's.
         """
         ...
 

@@ -69,10 +69,16 @@ def executed(signal: Signal, execution: ExecutionResult) -> ProcessResult:
     return ended(signal, outcome, refusal, execution_result=execution, error=execution.error)
 
 
+def _refused(refusal: Refusal) -> Outcome:
+    """The outcome of an order that we refused in the last step."""
+    if refusal.stage is Stage.GATE:
+        return Outcome.GATE_CLOSED
+    return Outcome.EXPIRED if refusal.rule == "max_age" else Outcome.RISK_REJECTED
+
+
 def _judge(execution: ExecutionResult) -> tuple[Outcome, Refusal | None]:
     if execution.refusal is not None:
-        outcome = Outcome.EXPIRED if execution.refusal.rule == "max_age" else Outcome.RISK_REJECTED
-        return outcome, execution.refusal
+        return _refused(execution.refusal), execution.refusal
     if execution.error is not None and not execution.unknown:
         return Outcome.ERROR, Refusal(Stage.EXECUTOR, "error", execution.error, "no error")
     if execution.report is None:

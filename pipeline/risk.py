@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.errors import MarketDataError, TransientError
+from pipeline.errors import MarketDataError, TakenOverError, TransientError
 from pipeline.models import (
     Direction,
     Frozen,
@@ -79,6 +79,7 @@ class Case:
     book: BookSnapshot
     session: Session
     as_of: datetime
+    execution: int | None
 
     @property
     def position(self) -> Position | None:
@@ -98,11 +99,13 @@ class RiskManager:
         self._control = control
         self._settings = settings
 
-    def check(self, recommendation: TradeRecommendation, as_of: datetime) -> Reservation | Refusal:
+    def check(
+        self, recommendation: TradeRecommendation, as_of: datetime, execution: int | None = None
+    ) -> Reservation | Refusal:
         """The risk that was set aside for this decision, or the first rule that refused it.
 
-        Idempotent by decision id. Raises SymbolBusyError when another decision holds the symbol, TransientError
-        when the ledger cannot be asked.
+        Idempotent by decision id. Raises SymbolBusyError when another decision holds the symbol, TakenOverError when
+        a newer execution runs this one, TransientError when the ledger cannot be asked.
         """
         state = self._permission(recommendation)
         if isinstance(state, Refusal):
@@ -113,7 +116,7 @@ class RiskManager:
         if (refusal := self._inputs(recommendation, quote)) is not None:
             return refusal
         session = self._sessions.session_of(as_of)
-        case = Case(recommendation, quote, self._ledger.snapshot(session), session, as_of)
+        case = Case(recommendation, quote, self._ledger.snapshot(session), session, as_of, execution)
         request = self._request(case)
         if isinstance(request, Refusal):
             return request
@@ -121,13 +124,14 @@ class RiskManager:
             return _refuse("trading_state", state, TradingState.ACTIVE)
         return self._ledger.reserve(request)
 
-    def release(self, decision_id: str) -> None:
-        """Give back the risk of a decision of which no order came. Idempotent."""
-        self._ledger.release(decision_id, unused=True)
+    def release(self, decision_id: str, execution: int | None = None) -> None:
+        """Give back the risk of a decision of which no order came. Idempotent. Raises TakenOverError."""
+        if not self._ledger.release(decision_id, unused=True, execution=execution):
+            raise TakenOverError(f"decision {decision_id}: a newer execution or a sent order needs its reservation")
 
-    def hold(self, signal: Signal, until: datetime) -> None:
-        """Keep the reservation's slot for a signal that waits for the open at `until`. Idempotent."""
-        self._ledger.hold(signal, until)
+    def hold(self, signal: Signal, until: datetime, execution: int | None = None) -> None:
+        """Keep the slot for a signal that waits for the open at `until`. Idempotent. Raises TakenOverError."""
+        self._ledger.hold(signal, until, execution)
 
     def review(self, session: Session, at: datetime) -> tuple[Refusal, ...]:
         """What the book's results call for after fills: a lost week sets REDUCING; all that is said is returned.
@@ -135,15 +139,21 @@ class RiskManager:
         Rules: `week_loss` (acts) and `unrealised_drawdown` (warns only).
         """
         book = self._ledger.snapshot(session)
-        said = []
-        if (lost := self._week_lost(book)) is not None:
+        lost, drawdown = self._week_lost(book), self._drawdown(book)
+        if lost is not None:
             self._control.reduce("risk", f"week loss {lost.observed}, limit {lost.limit}", at)
-            said.append(lost)
+        return tuple(one for one in (lost, drawdown) if one is not None)
+
+    def drawdown(self, session: Session) -> Refusal | None:
+        """The warning `unrealised_drawdown` while what is held has lost that much, else None."""
+        return self._drawdown(self._ledger.snapshot(session))
+
+    def _drawdown(self, book: BookSnapshot) -> Refusal | None:
         unrealised = sum((p.quantity * book.marks[s] - p.cost for s, p in book.positions.items()), Decimal(0))
         ceiling = book.equity * self._settings.warn_drawdown
-        if -unrealised >= ceiling:
-            said.append(_refuse("unrealised_drawdown", f"{-unrealised:.2f} USD", f"{ceiling:.2f} USD"))
-        return tuple(said)
+        if -unrealised < ceiling:
+            return None
+        return _refuse("unrealised_drawdown", f"{-unrealised:.2f} USD", f"{ceiling:.2f} USD")
 
     def _week_lost(self, book: BookSnapshot) -> Refusal | None:
         ceiling = book.start_equity_week * self._settings.max_week_loss
@@ -269,6 +279,7 @@ class RiskManager:
             max_entries_per_hour_after_loss=limits.max_entries_per_hour_after_loss,
             reduce_only=case.position is not None,
             sizing=_explained(sizing, case.quote, book),
+            execution=case.execution,
         )
 
 

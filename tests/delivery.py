@@ -43,6 +43,8 @@ READ: dict[str, Runtime] = {}
 BOUNDED = {
     r"state|control|environment": "one value",
     r"deny:(symbol|author|source)": "what people forbade",
+    r"control-history|alarms": "MAXLEN 10,000",
+    r"open-alarms": "one field a code and subject",
     r"tally": "one field a counter",
     r"analyzed": "emptied by the routers, refused past max_buffered_total",
     r"source:[a-z0-9_-]+": "one a channel",

@@ -250,6 +250,8 @@ def keyspace(client: redis.Redis) -> dict[str, Any]:
         "string": server.get,
         "hash": server.hgetall,
         "set": server.smembers,
+        "list": lambda key: server.lrange(key, 0, -1),
+        "stream": lambda key: [fields for _, fields in server.xrange(key)],
         "zset": lambda key: dict(server.zrange(key, 0, -1, withscores=True)),
     }
     return {key: readers[server.type(key)](key) for key in sorted(server.scan_iter())}

@@ -1,5 +1,6 @@
 """Hand-written stages for the trunk: each passes everything, remembers what it was asked, and fails on demand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -22,6 +23,7 @@ from pipeline.models import (
     Validation,
     ValidationStatus,
 )
+from pipeline.ports import Execution
 from tests.money import a_recommendation
 from tests.trunk import a_message
 
@@ -112,7 +114,9 @@ class FakeRisk:
 
     stages: Stages
 
-    def check(self, recommendation: TradeRecommendation, as_of: datetime) -> Reservation | Refusal:
+    def check(
+        self, recommendation: TradeRecommendation, as_of: datetime, execution: int | None = None
+    ) -> Reservation | Refusal:
         signal = recommendation.signal
         self.stages.asked("risk", signal.symbol)
         if self.stages.refusal is not None:
@@ -120,13 +124,13 @@ class FakeRisk:
         self.stages.reserved.add(signal.decision_id)
         return Reservation(signal.decision_id, signal.symbol, Side.BUY, 10, Decimal(100), Decimal(1000))
 
-    def release(self, decision_id: str) -> None:
+    def release(self, decision_id: str, execution: int | None = None) -> None:
         if "release" in self.stages.fails:
             raise self.stages.fails["release"]
         self.stages.released.append(decision_id)
         self.stages.reserved.discard(decision_id)
 
-    def hold(self, signal: Signal, until: datetime) -> None:
+    def hold(self, signal: Signal, until: datetime, execution: int | None = None) -> None:
         self.stages.reserved.discard(signal.decision_id)
         self.stages.held.append((signal, until))
 
@@ -153,11 +157,17 @@ class FakeExecutor:
 
     stages: Stages
 
-    def prior(self, signal: Signal) -> ExecutionResult | None:
-        return self.stages.sent
+    def begin(self, signal: Signal) -> Execution | ExecutionResult:
+        return self.stages.sent or Execution(signal.decision_id, 1)
 
     def execute(
-        self, recommendation: TradeRecommendation, reservation: Reservation, gate: GateVerdict, as_of: datetime
+        self,
+        recommendation: TradeRecommendation,
+        reservation: Reservation,
+        gate: GateVerdict,
+        as_of: datetime,
+        execution: int | None = None,
+        ask_again: Callable[[], GateVerdict] | None = None,
     ) -> ExecutionResult:
         self.stages.calls.append("executor")
         error = self.stages.fails.get("executor")

@@ -197,31 +197,38 @@ def reduce(why: Why, by: By = "") -> None:
 
 
 @app.command()
-def resume(why: Why, by: By = "") -> None:
-    """Trade again after halt, reduce, drift or a week's loss. A person's act, with a reason."""
-    _set_trading(TradingState.ACTIVE, why, by)
+def resume(
+    why: Why,
+    by: By = "",
+    *,
+    accept: Annotated[bool, typer.Option("--accept", help="our book becomes the broker's where they differ")] = False,
+) -> None:
+    """Trade again after halt, reduce, drift or a week's loss. A person's act, with a reason; refused in drift."""
+    fleet = _runtime()
+    from workers.control import DriftError
+    from workers.control import resume as act
+
+    try:
+        drifts = act(fleet, _who(by), _reason(why), accept=accept)
+    except DriftError as error:
+        raise RefusedError(_plain(str(error))) from error
+    for drift in drifts:
+        typer.echo(_plain(f"accepted: {drift}"))
+    typer.echo(f"trading state {TradingState.ACTIVE.value}")
 
 
 @app.command()
-def flatten(why: Why, *, as_json: Json = False) -> None:
-    """Withdraw every working order and close every position, also under HALTED."""
+def flatten(why: Why, by: By = "", *, as_json: Json = False) -> None:
+    """Withdraw every working order and close every position, also under HALTED; names orders still in flight."""
     fleet = _runtime()
-    now = fleet.clock.now()
-    results = fleet.executor.flatten(now, why)
-    fleet.decider.settle(now)
-    rows = [
-        {
-            "symbol": r.symbol,
-            "quantity": r.quantity,
-            "status": r.report.status if r.report else "unknown",
-            "error": r.error,
-        }
-        for r in results
-    ]
-    _show(
-        rows, as_json=as_json, text="\n".join(f"{r['symbol']}: {r['quantity']} {r['status']}" for r in rows) or "flat"
-    )
-    if any(r.error for r in results):
+    from workers.control import flatten as act
+
+    rows = act(fleet, _who(by), _reason(why), fleet.clock.now())
+    text = "\n".join(_plain(f"{r['symbol']}: {r['quantity']} {r['status']} {r['error'] or ''}".rstrip()) for r in rows)
+    if any(row["in_flight"] for row in rows):
+        text += "\norders in flight may still arrive: flatten again"
+    _show(rows, as_json=as_json, text=text or "flat")
+    if any(row["error"] or row["in_flight"] or row["refused"] for row in rows):
         raise typer.Exit(FAILED)
 
 
@@ -238,10 +245,8 @@ def deny(
     fleet = _runtime()
     if kind not in {"symbol", "author", "source"}:
         raise SettingsError(f"KIND is {kind!r}; valid: symbol, author, source")
-    if off:
-        fleet.control.allow(kind, name)
-    else:
-        fleet.control.deny(kind, name, _who(by), why, fleet.clock.now())
+    act = fleet.control.allow if off else fleet.control.deny
+    act(kind, name, _who(by), _reason(why), fleet.clock.now())
     typer.echo(f"{kind} {_plain(name)} {'allowed' if off else 'denied'}")
 
 
@@ -295,7 +300,7 @@ def trace(
 @app.command()
 def inspect(
     what: Annotated[
-        str, typer.Argument(help="decisions, orders, positions, lists, claims, keys, or a SYMBOL")
+        str, typer.Argument(help="decisions, orders, positions, lists, claims, control, alarms, keys, or a SYMBOL")
     ] = "decisions",
     *,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
@@ -453,10 +458,14 @@ def _replay(file: Path | None, *, ordered: bool, speed: str, workers: int | None
 
 def _set_trading(state: TradingState, why: str, by: str) -> None:
     fleet = _runtime()
+    fleet.control.set(state, _who(by), _reason(why), fleet.clock.now())
+    typer.echo(f"trading state {state.value}")
+
+
+def _reason(why: str) -> str:
     if not why.strip():
         raise SettingsError("--why is empty; valid: a reason that the next person understands")
-    fleet.control.set(state, _who(by), why, fleet.clock.now())
-    typer.echo(f"trading state {state.value}")
+    return why
 
 
 def _who(by: str) -> str:

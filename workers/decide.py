@@ -82,6 +82,7 @@ class Decider:
     def abandon_urgent(self, message_id: str, symbol: str, reason: str, as_of: datetime) -> str:
         """End an urgent leg whose job failed too often."""
         leg = leg_id(message_id, symbol)
+        self.orchestrator.abandon(leg)
         return self._fail(leg, symbol, (leg,), "three_strikes", reason, as_of)
 
     # ---- claims ----
@@ -118,6 +119,7 @@ class Decider:
             return
         for batch in self._batches(claim, as_of):
             legs = voting_legs(batch.symbol, batch.votes)
+            self.orchestrator.abandon(batch.decision_id)
             self._fail(batch.decision_id, batch.symbol, legs, "three_strikes", reason, batch.as_of)
         self.backlog.finish(claim_id)
 

@@ -1,5 +1,6 @@
 """What Redis holds, row by row, for people who do not want to remember key names."""
 
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -7,7 +8,7 @@ import orjson
 from pipeline.errors import SettingsError
 from workers.wiring import Runtime
 
-WORDS = ("decisions", "orders", "positions", "lists", "claims", "keys")
+WORDS = ("decisions", "orders", "positions", "lists", "claims", "control", "alarms", "keys")
 
 
 def inspect(fleet: Runtime, what: str, limit: int) -> list[dict[str, Any]]:
@@ -18,6 +19,8 @@ def inspect(fleet: Runtime, what: str, limit: int) -> list[dict[str, Any]]:
         "positions": _positions,
         "lists": _lists,
         "claims": _claims,
+        "control": _acts,
+        "alarms": lambda fleet, limit: [dict(row) for row in fleet.alarms.history(limit)],
         "keys": _keys,
     }
     if what in readers:
@@ -52,6 +55,10 @@ def _lists(fleet: Runtime, limit: int) -> list[dict[str, Any]]:
 def _claims(fleet: Runtime, limit: int) -> list[dict[str, Any]]:
     found = _any(fleet).zrange(fleet.keys.claims(), 0, limit - 1, withscores=True)
     return [{"claim": name, "deadline_ms": int(score)} for name, score in found]
+
+
+def _acts(fleet: Runtime, limit: int) -> list[dict[str, Any]]:
+    return [asdict(act) for act in fleet.control.history(limit)]
 
 
 def _keys(fleet: Runtime, limit: int) -> list[dict[str, Any]]:

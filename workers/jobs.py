@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from rq import get_current_job
 
+from workers.sweep import sweep
 from workers.wiring import Runtime, runtime
 
 MAX_STRIKES = 3
@@ -54,8 +55,25 @@ def drain(bucket: int, at: str | None = None) -> str:  # noqa: ARG001  # the buc
 
 
 def settle(at: str | None = None) -> str:
-    """Look at orders and exits, book fills, end what became definite."""
-    return _run(lambda fleet, as_of: f"{fleet.decider.settle(as_of)} settled", None, at)
+    """Look at orders and exits, book fills, end what became definite; in event time our book is reconciled too."""
+
+    def work(fleet: Runtime, as_of: datetime) -> str:
+        settled = fleet.decider.settle(as_of)
+        drifts = fleet.reconciler.cycle(as_of) if fleet.settings.clock == "event" else ()
+        return ", ".join([f"{settled} settled", *map(str, drifts)])
+
+    return _run(work, None, at)
+
+
+def reconcile(at: str | None = None) -> str:
+    """Compare our book with the broker's: drift sets REDUCING and an alarm."""
+
+    def work(fleet: Runtime, as_of: datetime) -> str:
+        drifts = fleet.reconciler.cycle(as_of)
+        fleet.warn_of_drawdown(as_of)
+        return "; ".join(map(str, drifts)) or "books agree"
+
+    return _run(work, None, at)
 
 
 def release(at: str | None = None) -> str:
@@ -64,8 +82,13 @@ def release(at: str | None = None) -> str:
 
 
 def janitor(at: str | None = None) -> str:
-    """Bring back claims past their deadline and clean RQ's registries."""
-    return _run(lambda fleet, _as_of: f"{fleet.scheduler.clean()} reclaimed", None, at)
+    """Bring back claims past their deadline, free what dead workers reserved, clean RQ's registries."""
+
+    def work(fleet: Runtime, as_of: datetime) -> str:
+        freed = sweep(fleet.ledger, fleet.executor, fleet.settings.schedule.reservation_bound_s, as_of)
+        return f"{fleet.scheduler.clean()} reclaimed, {len(freed)} freed"
+
+    return _run(work, None, at)
 
 
 def _run(

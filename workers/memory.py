@@ -10,7 +10,7 @@ from pipeline.consensus import window_of
 from pipeline.errors import FleetError
 from pipeline.executor import TradeExecutor
 from pipeline.gate import MarketGate
-from pipeline.models import INTERIM, AnalyzedMessage, ProcessResult, SocialMessage, TradingState
+from pipeline.models import INTERIM, TERMINAL, AnalyzedMessage, ProcessResult, SocialMessage, TradingState
 from pipeline.orchestrator import TradingOrchestrator
 from pipeline.ports import (
     AnalyzerManager,
@@ -24,8 +24,10 @@ from pipeline.risk import RiskManager
 from pipeline.router import DenyList
 from pipeline.scorer import SignalScorer
 from pipeline.validator import TechnicalValidator
+from workers.adapters.alarms import MemoryAlarms
 from workers.adapters.backlog_memory import MemoryBacklog
 from workers.adapters.control_memory import MemoryControl
+from workers.adapters.executions import MemoryExecutions
 from workers.adapters.intents_memory import MemoryIntents
 from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.ledger_memory import MemoryLedger
@@ -66,13 +68,15 @@ class MemoryFleet:
         cash = settings.paper.starting_cash
         self.sessions = sessions
         self.control = MemoryControl()
-        self.ledger = MemoryLedger(cash)
-        self.intents = MemoryIntents(self.control)
+        executions = MemoryExecutions()
+        self.alarms = MemoryAlarms()
+        self.ledger = MemoryLedger(cash, executions)
+        self.intents = MemoryIntents(self.control, executions, self._ended)
         self.broker = PaperBroker(MemoryPaperStore(cash), market, market, sessions, settings.paper)
-        self.journal = MemoryJournal(self._mark_used)
+        self.journal = MemoryJournal(self._mark_used, executions.sent)
         self.backlog = MemoryBacklog(self.journal, settings.router.duplicate_window_s)
         risk = RiskManager(self.ledger, sessions, market, self.control, settings.risk)
-        self._settlement = Settlement(self.broker, self.intents, self.ledger, sessions, market, risk)
+        self._settlement = Settlement(self.broker, self.intents, self.ledger, sessions, market, risk, self.alarms)
         self.orchestrator = TradingOrchestrator(
             collectors or NullCollectorManager(),
             analyzer or LexiconAnalyzer(universe, settings.analyzer, settings.tickers),
@@ -162,6 +166,9 @@ class MemoryFleet:
 
     def _settle_orders(self, as_of: datetime) -> int:
         return settle_orders(self._settlement, self.journal, as_of)
+
+    def _ended(self, decision_id: str) -> bool:
+        return self.journal.outcome(decision_id) in TERMINAL
 
     def _mark_used(self, symbol: str, ids: Sequence[str], decided_at: datetime) -> None:
         self.backlog.mark_used(symbol, ids, decided_at)

@@ -35,6 +35,7 @@ class Scheduler:
     interval_s: int
     settle_interval_s: int
     janitor_interval_s: int
+    reconcile_interval_s: int
     claims_per_job: int
 
     def turn(self, now: datetime) -> int:
@@ -58,6 +59,7 @@ class Scheduler:
             + self.queue_release(now)
             + self._tick("settle", now, self.settle_interval_s)
             + self._tick("janitor", now, self.janitor_interval_s)
+            + self._tick("reconcile", now, self.reconcile_interval_s)
         )
 
     # ---- what a turn is made of; a replay drives these with event time ----
@@ -92,6 +94,11 @@ class Scheduler:
         """A settlement at event time `now`."""
         job_id = f"settle-{int(now.timestamp() * 1000)}"
         return self.queues.enqueue(MAINTENANCE, "settle", job_id, (now.isoformat(),), f"settle at {now:%Y-%m-%d %H:%M}")
+
+    def queue_reconcile(self, starter: str) -> int:
+        """A reconciliation at the start of the process of this name."""
+        job_id = f"reconcile-{_short(starter)}"
+        return self.queues.enqueue(MAINTENANCE, "reconcile", job_id, (), f"reconcile at the start of {starter}")
 
     # ---- what jobs ask for ----
 

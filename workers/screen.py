@@ -31,10 +31,21 @@ def status_table(found: dict[str, Any]) -> Group:
     head.add_row("processes", ", ".join(f"{p['role']} {p['pid']}" for p in found["processes"]) or "none")
     head.add_row("RQ workers", str(len(found["workers"])))
     head.add_row("dead letters", str(found["dead"]))
+    for alarm in found["alarms"]:
+        head.add_row("[red]ALARM[/red]", escape(f"{alarm['code']} {alarm['subject']}: {alarm['detail']}"))
     book = found["book"]
     worth = book.get("unknown") or f"{Decimal(book['equity']):,.2f} / {Decimal(book['cash']):,.2f} USD"
     head.add_row("equity / cash", worth)
-    return Group(head, outcome_table(found), _positions(found["book"]["positions"]))
+    return Group(head, _acts(control["history"]), outcome_table(found), _positions(found["book"]["positions"]))
+
+
+def _acts(history: list[dict[str, Any]]) -> Table:
+    table = Table(title="last control acts" if history else "no control acts")
+    for name in ("when", "what", "by", "reason"):
+        table.add_column(name)
+    for act in history:
+        table.add_row(f"{act['at']:%Y-%m-%d %H:%M:%S}", *(escape(act[name]) for name in ("what", "by", "reason")))
+    return table
 
 
 def _venue(venue: dict[str, Any]) -> str:

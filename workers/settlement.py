@@ -7,16 +7,22 @@ from decimal import Decimal
 
 from pipeline.errors import MarketDataError
 from pipeline.executor import FLATTEN_PREFIX
-from pipeline.models import Fill, OrderReport, OrderStatus, Outcome, Refusal, Session, Stage
+from pipeline.models import Fill, FillRole, OrderReport, OrderStatus, Outcome, Refusal, Session, Stage
 from pipeline.ports import Broker, Intent, Intents, Ledger, MarketData, Sessions
 from pipeline.risk import RiskManager
+from workers.adapters.alarms import Alarm, Alarms
 
+ENTERING = frozenset({FillRole.ENTRY, FillRole.CLOSE})
 WORKING = frozenset({OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED})
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A decision whose entry became definite; told again until it is acknowledged. `as_of` is when it was seen."""
+    """A decision whose entry became definite; told again until it is acknowledged.
+
+    `as_of` is when that happened, as far as the venue says: the entry's last fill, or the close that an unfilled
+    entry lived until; else when it was seen.
+    """
 
     decision_id: str
     symbol: str
@@ -36,6 +42,7 @@ class Settlement:
         sessions: Sessions,
         market: MarketData,
         risk: RiskManager,
+        alarms: Alarms,
     ) -> None:
         self._broker = broker
         self._intents = intents
@@ -43,6 +50,7 @@ class Settlement:
         self._sessions = sessions
         self._market = market
         self._risk = risk
+        self._alarms = alarms
 
     def settle(self, as_of: datetime) -> tuple[Settled, ...]:
         """Live through to `as_of`: every new fill booked in order of time, each into its own session.
@@ -67,14 +75,18 @@ class Settlement:
     # ---- inside ------------------------------------------------------------------------------------------
 
     def _reports(self, intents: Sequence[Intent], as_of: datetime) -> dict[str, OrderReport]:
-        """What the broker says; what it forgot as we know it; the end of what it never heard of and takes no more."""
+        """What the broker says; what it forgot as we know it; the end of what it never heard of and takes no more.
+
+        `never_arrived` needs both: the order's time is over, and the venue, asked for this one name, knows nothing.
+        """
         names = [intent.client_order_id for intent in intents]
         reports = {report.client_order_id: report for report in self._broker.updates(as_of, names)}
         for intent in intents:
             if not _named(intent, reports) and intent.report is not None:
                 reports[intent.client_order_id] = intent.report
             elif not _named(intent, reports) and as_of >= intent.order.good_until:
-                reports[intent.client_order_id] = _never_arrived(intent)
+                found = self._broker.order(intent.client_order_id)
+                reports[intent.client_order_id] = found or _never_arrived(intent)
         return reports
 
     def _book(self, pairs: Sequence[tuple[Intent, OrderReport]]) -> None:
@@ -86,7 +98,8 @@ class Settlement:
             self._ledger.apply(decision_id, fill, session)
             touched[session] = fill.at
         for session, at in touched.items():
-            self._risk.review(session, at)
+            for said in self._risk.review(session, at):
+                self._alarms.sound(Alarm(said.rule, "", f"{said.observed}, limit {said.limit}", at))
 
     def _session_of(self, fill: Fill) -> Session:
         """The session a fill belongs to; one at the very close belongs to the session that closes."""
@@ -119,7 +132,8 @@ class Settlement:
             self._intents.acknowledge([intent.client_order_id])
             return None
         outcome = _outcome(report)
-        return Settled(intent.decision_id, intent.symbol, outcome, _refusal(report, outcome), as_of)
+        moment = _moment(intent, report, as_of)
+        return Settled(intent.decision_id, intent.symbol, outcome, _refusal(report, outcome), moment)
 
 
 def _named(intent: Intent, reports: dict[str, OrderReport]) -> bool:
@@ -129,6 +143,14 @@ def _named(intent: Intent, reports: dict[str, OrderReport]) -> bool:
 def _never_arrived(intent: Intent) -> OrderReport:
     """Sent, but unknown to the venue until its time ran out: nothing of it can fill any more."""
     return OrderReport(intent.client_order_id, intent.symbol, OrderStatus.UNFILLED, reason="never_arrived", closed=True)
+
+
+def _moment(intent: Intent, report: OrderReport, as_of: datetime) -> datetime:
+    """When the entry became definite, whenever we looked."""
+    entries = [fill.at for fill in report.fills if fill.role in ENTERING]
+    if entries:
+        return max(entries)
+    return min(as_of, intent.order.good_until) if report.status is OrderStatus.UNFILLED else as_of
 
 
 def _outcome(report: OrderReport) -> Outcome:

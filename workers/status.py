@@ -1,5 +1,6 @@
 """How the fleet stands, in one value for people and for --json."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from pipeline.errors import BrokerError, TransientError
 from workers.replay import count_outcomes
 from workers.wiring import Runtime
 
+LAST_ACTS = 5
 ROLES = ("collect", "route", "schedule")
 
 
@@ -22,6 +24,7 @@ def status(fleet: Runtime) -> dict[str, Any]:
         "state_by": fleet.state.by(),
         "control": _control(fleet),
         "venue": _venue(fleet),
+        "alarms": [asdict(alarm) for alarm in fleet.alarms.open()],
         "stream": {"waiting": fleet.inbox.waiting()},
         "lists": {"symbols": len(fleet.backlog.sizes()), "votes": fleet.backlog.buffered()},
         "claims": int(fleet.client.zcard(fleet.keys.claims())),
@@ -75,10 +78,15 @@ def book(fleet: Runtime) -> dict[str, Any]:
     }
 
 
-def _control(fleet: Runtime) -> dict[str, str]:
+def _control(fleet: Runtime) -> dict[str, Any]:
     why = fleet.control.why()
-    state = fleet.control.trading_state().value
-    return {"trading_state": state, "by": why.by if why else "", "reason": why.reason if why else "nobody set it"}
+    return {
+        "trading_state": fleet.control.trading_state().value,
+        "by": why.by if why else "",
+        "reason": why.reason if why else "nobody set it",
+        "at": why.at if why else None,
+        "history": [asdict(act) for act in fleet.control.history(LAST_ACTS)],
+    }
 
 
 def _venue(fleet: Runtime) -> dict[str, Any]:

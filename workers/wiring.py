@@ -18,6 +18,7 @@ from pipeline.ports import Broker
 from pipeline.risk import RiskManager
 from pipeline.scorer import SignalScorer
 from pipeline.validator import TechnicalValidator
+from workers.adapters.alarms import Alarm, RedisAlarms
 from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.bars_csv import CsvMarketData
 from workers.adapters.breaker_redis import RedisBreaker
@@ -44,6 +45,7 @@ from workers.adapters.votes_cache import CachedVotes
 from workers.collect import Intake
 from workers.collectors import NullCollectorManager
 from workers.decide import Decider
+from workers.reconcile import Reconciler
 from workers.route import Router
 from workers.schedule import Scheduler
 from workers.settlement import Settlement
@@ -146,6 +148,7 @@ class Runtime:
             interval_s=self.settings.orchestrator.batch_interval_seconds,
             settle_interval_s=self.settings.schedule.settle_interval_s,
             janitor_interval_s=self.settings.schedule.janitor_interval_s,
+            reconcile_interval_s=self.settings.schedule.reconcile_interval_s,
             claims_per_job=self.settings.workers.claims_per_job,
         )
 
@@ -187,6 +190,11 @@ class Runtime:
     def control(self) -> RedisControl:
         """Trading state and deny-lists."""
         return RedisControl(self.client, self.keys)
+
+    @cached_property
+    def alarms(self) -> RedisAlarms:
+        """What a person must know now."""
+        return RedisAlarms(self.client, self.keys)
 
     @cached_property
     def ledger(self) -> RedisLedger:
@@ -233,7 +241,32 @@ class Runtime:
     @cached_property
     def settlement(self) -> Settlement:
         """Books fills."""
-        return Settlement(self.broker, self.intents, self.ledger, self.sessions, self.market, self.risk_manager)
+        return Settlement(
+            self.broker, self.intents, self.ledger, self.sessions, self.market, self.risk_manager, self.alarms
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        """Our book against the broker's."""
+        return Reconciler(
+            self.broker,
+            self.intents,
+            self.ledger,
+            self.sessions,
+            self.control,
+            self.alarms,
+            self.decider.settle,
+            self.settings.schedule.cash_tolerance_usd,
+            self.broker.working if isinstance(self.broker, PaperBroker) else None,
+        )
+
+    def warn_of_drawdown(self, as_of: datetime) -> None:
+        """Raise or close the alarm of an unrealised loss."""
+        said = self.risk_manager.drawdown(self.sessions.session_of(as_of))
+        if said is None:
+            self.alarms.quiet("unrealised_drawdown")
+        else:
+            self.alarms.sound(Alarm(said.rule, "", f"{said.observed}, limit {said.limit}", as_of))
 
     # ---- decisions ----
 
@@ -262,6 +295,7 @@ class Runtime:
             router=settings.router,
             consensus=settings.consensus,
             live_through=self._live_through if event_time else None,
+            moment_of_sending=None if event_time else lambda _decided_at: self.clock.now(),
             stopwatch=perf_counter,
         )
 

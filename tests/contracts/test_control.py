@@ -7,6 +7,7 @@ from pipeline.errors import TransientError
 from pipeline.models import TradingState
 from tests.contracts.conftest import KEYS, Vault
 from tests.money import NOW
+from workers.adapters.control_memory import Act
 from workers.adapters.control_redis import RedisControl
 
 AT = NOW.isoformat()
@@ -72,6 +73,7 @@ def test_denied_names_are_found_symbol_first_then_authors_in_order(vault: Vault)
         **{
             "deny:author": {name: entry.replace("{}", "bot") for name in ("bob", "zed")},
             "deny:symbol": {"AAA": entry.replace("{}", "fraud")},
+            "control-history": ...,
         }
     )
 
@@ -80,11 +82,48 @@ def test_an_allowed_name_leaves_no_trace(vault: Vault) -> None:
     """And allowing it twice is no error."""
     vault.control.deny("source", "rss", "ann", "noise", NOW)
     assert list(vault.control.denials("source")) == ["rss"]
-    vault.control.allow("source", "rss")
-    vault.control.allow("source", "rss")
+    for _ in range(2):
+        vault.control.allow("source", "rss", "bob", "calm again", NOW)
 
     assert vault.control.denials("source") == {}
-    vault.holds()
+    vault.holds(**{"control-history": ...})
+
+
+def test_every_act_is_kept_newest_first_with_who_why_and_when(vault: Vault) -> None:
+    """Readable with redis-cli as a plain stream; an act that changed no key is kept too."""
+    control = vault.control
+    control.set(TradingState.ACTIVE, "ann", "morning", NOW)
+    control.reduce("reconcile", "drift", NOW)
+    control.reduce("reconcile", "drift again", NOW)
+    control.deny("symbol", "AAA", "bob", "fraud", NOW)
+    control.allow("symbol", "AAA", "bob", "cleared", NOW)
+    control.note(Act("flatten", "ann", "drill", NOW))
+
+    assert control.history(2) == (
+        Act("flatten", "ann", "drill", NOW),
+        Act("allow symbol AAA", "bob", "cleared", NOW),
+    )
+    assert [(act.what, act.reason) for act in control.history(100)[2:]] == [
+        ("deny symbol AAA", "fraud"),
+        ("REDUCING", "drift"),
+        ("ACTIVE", "morning"),
+    ]
+    acts = [("ACTIVE", "ann", "morning"), ("REDUCING", "reconcile", "drift"), ("deny symbol AAA", "bob", "fraud")]
+    more = [("allow symbol AAA", "bob", "cleared"), ("flatten", "ann", "drill")]
+    stream = [{"what": what, "by": by, "reason": why, "at": AT} for what, by, why in acts + more]
+    vault.holds(**{"control": ..., "control-history": stream})
+
+
+def test_the_history_is_bounded(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old acts make room: Redis trims whole nodes of 100 entries."""
+    monkeypatch.setattr("workers.adapters.control_redis.HISTORY_MAXLEN", 100)
+    control = RedisControl(redis_client, KEYS)
+    for n in range(350):
+        control.set(TradingState.ACTIVE, "ann", str(n), NOW)
+
+    kept = control.history(1000)
+    assert len(kept) < 250
+    assert kept[0].reason == "349"
 
 
 def test_a_deny_list_that_nobody_reads_is_refused(vault: Vault) -> None:

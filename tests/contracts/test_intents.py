@@ -91,8 +91,15 @@ def test_sent_is_written_once(vault: Vault) -> None:
     assert vault.intents.mark_sent(NAME, NOW, LATER) == Refusal(Stage.EXECUTOR, ALREADY_SENT, "SENT", "NEW")
     assert [intent.client_order_id for intent in vault.intents.open()] == [NAME]
     vault.holds(
-        **{f"intent:{NAME}": row(state="SENT"), "open-intents": {NAME}, "control": ..., "tally": {"orders": "1"}}
+        **{
+            f"intent:{NAME}": row(state="SENT"),
+            "open-intents": {NAME},
+            "control": ...,
+            "tally": {"orders": "1"},
+            "execution:d-AAA": {"sent": NAME},
+        }
     )
+    assert all(0 < left <= 30 * 86_400 for left in vault.lives("execution:d-AAA").values())
     assert set(vault.lives(f"intent:{NAME}").values()) <= {-1}
 
 
@@ -117,7 +124,7 @@ def test_the_trading_state_is_asked_last(
     refusal = vault.intents.mark_sent(NAME, NOW, LATER, under_halt=under_halt)
 
     assert (refusal.rule if refusal else None) == rule
-    assert state(vault) == ("NEW" if rule else "SENT")
+    assert state(vault) == (None if rule else "SENT")  # what was refused is forgotten
 
 
 @pytest.mark.parametrize(("now", "rule"), [(LATER, None), (LATER + timedelta(milliseconds=1), "max_age")])
@@ -189,7 +196,7 @@ def test_an_intent_is_over_when_it_is_booked_closed_and_acknowledged(vault: Vaul
     assert state(vault) == "DONE"
     assert vault.intents.open() == ()
     over = row(state="DONE", fills="2", closed="1", booked="2", settled="1", report=dump(closed))
-    vault.holds(**{f"intent:{NAME}": over, "control": ..., "tally": {"orders": "1"}})
+    vault.holds(**{f"intent:{NAME}": over, "control": ..., "tally": {"orders": "1"}, "execution:d-AAA": ...})
     assert all(0 < left <= 7 * 86_400 for left in vault.lives(f"intent:{NAME}").values())
 
 
@@ -227,6 +234,7 @@ def test_live_the_age_is_the_servers(redis_client: redis.Redis) -> None:
     live = RedisIntents(redis_client, KEYS, "live")
     live.create(ORDER)
     late = live.mark_sent(NAME, NOW, CLOSE)
+    live.create(ORDER)
     in_time = live.mark_sent(NAME, NOW, datetime(2999, 1, 1, tzinfo=UTC))
 
     assert (late.rule if late else None, in_time) == ("max_age", None)

@@ -69,7 +69,9 @@ class Desk:
         self.executor = TradeExecutor(
             self.broker, vault.intents, vault.ledger, sessions, ExecutorSettings(), "paper", breaker=self.breaker
         )
-        self.settlement = Settlement(self.broker, vault.intents, vault.ledger, sessions, market, self.risk)
+        self.settlement = Settlement(
+            self.broker, vault.intents, vault.ledger, sessions, market, self.risk, vault.alarms
+        )
 
     def trade(self, symbol: str = "AAA", times: int = 1) -> ExecutionResult:
         """Decide and execute; `times` as often, as a job that is delivered again does."""

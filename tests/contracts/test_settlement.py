@@ -46,7 +46,9 @@ class Floor:
         self.broker: Any = PaperBroker(vault.paper, self.market, self.market, sessions, self.settings)
         self.risk = RiskManager(vault.ledger, sessions, self.market, vault.control, RiskSettings())
         self.executor = TradeExecutor(self.broker, vault.intents, vault.ledger, sessions, ExecutorSettings(), "paper")
-        self.settlement = Settlement(self.broker, vault.intents, vault.ledger, sessions, self.market, self.risk)
+        self.settlement = Settlement(
+            self.broker, vault.intents, vault.ledger, sessions, self.market, self.risk, vault.alarms
+        )
 
     def trade(
         self, symbol: str = "AAA", direction: Direction = Direction.LONG, as_of: datetime = NOW
@@ -132,6 +134,7 @@ def test_a_finished_trade_leaves_only_its_records(vault: Vault) -> None:
             "entries:AAA": ...,
             "fills": ...,
             f"intent:{sent.client_order_id}": ...,
+            "execution:d-AAA-long": {"sent": sent.client_order_id},
             f"paper:order:{sent.client_order_id}": ...,
             "paper:account": {"cash_micro": "100400000000"},
         }
@@ -318,9 +321,64 @@ def test_flatten_closes_everything_under_a_halt_and_tells_no_decision(vault: Vau
     assert vault.intents.open() == ()
 
 
-def test_a_settled_decision_says_when_it_was_seen(vault: Vault) -> None:
-    """The moment is the caller's, never a clock's."""
-    floor = a_floor(vault, QUIET)
+@pytest.mark.parametrize("clock", ["15:30", "16:00", "20:00"])
+def test_a_settled_decision_says_when_it_was_filled_whenever_we_look(vault: Vault, clock: str) -> None:
+    """Filled at the open of the bar from 15:00; the outcome does not depend on when settlement ran."""
+    floor = a_floor(vault, QUIET, UP)
     floor.trade()
 
-    assert floor.settlement.settle(at("15:30")) == (Settled("d-AAA-long", "AAA", Outcome.EXECUTED, None, at("15:30")),)
+    assert floor.settlement.settle(at(clock)) == (Settled("d-AAA-long", "AAA", Outcome.EXECUTED, None, at("15:00")),)
+
+
+@pytest.mark.parametrize("day", [2, 4])
+def test_an_unfilled_entry_ended_at_its_close_whenever_we_look(vault: Vault, day: int) -> None:
+    """It lived until Monday's close."""
+    floor = a_floor(vault)
+    floor.trade()
+
+    assert [one.as_of for one in floor.settlement.settle(at("20:30", day))] == [CLOSE]
+
+
+def test_a_refused_entry_ended_when_it_was_seen(vault: Vault) -> None:
+    """The venue does not say when."""
+    floor = a_floor(vault, (106.0, 106.0, 106.0, 106.0))
+    floor.trade()
+
+    assert [one.as_of for one in floor.settlement.settle(at("16:00"))] == [at("16:00")]
+
+
+def test_nothing_is_said_to_have_never_arrived_unless_the_venue_says_so_of_this_name(vault: Vault) -> None:
+    """A list without the order is no answer about it: the name is looked up, and it was there."""
+    floor = a_floor(vault, QUIET)
+    floor.trade()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(floor.broker, "updates", lambda *_: ())
+        assert floor.settle("15:30") == []
+    updates, floor.broker.updates = floor.broker.updates, lambda *_: ()
+
+    assert floor.settle("20:00") == []
+    floor.broker.updates = updates
+    assert floor.settle("20:00") == [LONG]
+
+
+def test_a_venue_that_cannot_be_asked_ends_nothing(vault: Vault) -> None:
+    """Only a definite "not found" after the order's time does."""
+    floor = a_floor(vault, QUIET)
+    submit, floor.broker.submit = floor.broker.submit, _crash
+    floor.trade()
+    floor.broker.submit = submit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(floor.broker, "order", _crash)
+        with pytest.raises(TransientError):
+            floor.settle("20:00")
+
+    assert floor.settle("20:00") == [("d-AAA-long", Outcome.UNFILLED, "never_arrived")]
+
+
+def test_a_lost_week_and_a_drawdown_are_alarms(vault: Vault) -> None:
+    """A gap through the stop to 70 loses 3,008.50: the week's limit is 3 % of 100,000."""
+    floor = a_floor(vault, QUIET, (70.0, 70.0, 70.0, 70.0))
+    floor.trade()
+    floor.settle("16:00")
+
+    assert [(a.code, a.detail) for a in vault.alarms.open()] == [("week_loss", "3008.50 USD, limit 3000.00 USD")]

@@ -164,7 +164,6 @@ def test_a_reservation_never_outlives_its_decision(fleet: Fleet) -> None:
     assert fleet.client.hlen(fleet.keys.reservations()) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="open finding")
 def test_a_job_given_up_gives_its_reservation_back(fleet: Fleet) -> None:
     """A gate that cannot be asked raises after the reservation; the third strike ends the leg only."""
     routed(fleet, a_message())
@@ -288,7 +287,6 @@ def test_a_batch_run_again_after_its_order_was_sent_says_so(fleet: Fleet) -> Non
     assert (orders, state(fleet, "x-a1:AVNK")) == (1, "executed")
 
 
-@pytest.mark.xfail(strict=True, reason="open finding")
 def test_a_decision_that_ended_cannot_send(fleet: Fleet) -> None:
     """Two runs of one job (parent killed, horse alive): one ends `risk_rejected`, the other sends."""
     routed(fleet, a_message())

@@ -17,6 +17,7 @@ from pipeline.orchestrator import TradingOrchestrator
 from pipeline.risk import RiskManager
 from pipeline.scorer import SignalScorer
 from pipeline.validator import TechnicalValidator
+from workers.adapters.alarms import MemoryAlarms
 from workers.adapters.backlog_memory import MemoryBacklog
 from workers.adapters.bars_csv import CsvMarketData
 from workers.adapters.calendar import ExchangeSessions
@@ -75,7 +76,9 @@ class Fleet:
         self.intents = MemoryIntents(control)
         self.broker = PaperBroker(MemoryPaperStore(cash), self.data, self.data, self.sessions, settings.paper)
         self.risk = RiskManager(self.ledger, self.sessions, self.data, control, settings.risk)
-        self.settlement = Settlement(self.broker, self.intents, self.ledger, self.sessions, self.data, self.risk)
+        self.settlement = Settlement(
+            self.broker, self.intents, self.ledger, self.sessions, self.data, self.risk, MemoryAlarms()
+        )
         self.journal = MemoryJournal(self._mark_used)
         self.backlog = MemoryBacklog(self.journal, settings.router.duplicate_window_s)
         self.orchestrator = self._orchestrator(settings)

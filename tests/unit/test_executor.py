@@ -27,6 +27,7 @@ from pipeline.models import (
     Stage,
     TradingState,
 )
+from pipeline.ports import Execution
 from tests.money import (
     CLOSE,
     NOW,
@@ -306,12 +307,12 @@ def test_a_calendar_that_fails_is_an_error_not_an_exception() -> None:
 def test_what_was_sent_before_is_known_before_anything_is_decided_again() -> None:
     """A repeated job asks first; a decision that sent nothing has no prior."""
     desk = Desk()
-    assert desk.executor.prior(a_signal()) is None
+    assert desk.executor.begin(a_signal()) == Execution("d-AAA", 1)
     result = desk.execute()
 
-    assert desk.executor.prior(a_signal()) == result
-    assert desk.executor.prior(a_signal(decision_id="other")) is None
-    assert desk.executor.prior(a_signal(direction=Direction.SHORT)) is None
+    assert desk.executor.begin(a_signal()) == result
+    assert desk.executor.begin(a_signal(direction=Direction.SHORT)) == result
+    assert desk.executor.begin(a_signal(decision_id="other")) == Execution("other", 1)
 
 
 def test_a_closing_order_is_a_prior_too() -> None:
@@ -320,7 +321,7 @@ def test_a_closing_order_is_a_prior_too() -> None:
 
     result = desk.execute()
 
-    assert desk.executor.prior(a_signal()) == result
+    assert desk.executor.begin(a_signal()) == result
 
 
 # ---- names -------------------------------------------------------------------------------------------

@@ -17,6 +17,16 @@ class Order:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One control act of the past: what was done ("HALTED", "deny symbol TSLA"), by whom, why and when (aware UTC)."""
+
+    what: str
+    by: str
+    reason: str
+    at: datetime
+
+
 def known_kind(kind: str) -> str:
     """The kind of a deny-list. Raises ValueError for one that nobody reads."""
     if kind not in KINDS:
@@ -29,6 +39,7 @@ class MemoryControl:
 
     def __init__(self) -> None:
         self._state: tuple[TradingState, Order] | None = None
+        self._acts: list[Act] = []
         self._denied: dict[str, dict[str, Order]] = {kind: {} for kind in sorted(KINDS)}
 
     def trading_state(self) -> TradingState:
@@ -42,6 +53,7 @@ class MemoryControl:
     def set(self, state: TradingState, by: str, reason: str, at: datetime) -> None:
         """Set the trading state."""
         self._state = (state, Order(by, reason, at))
+        self._acts.append(Act(state, by, reason, at))
 
     def reduce(self, by: str, reason: str, at: datetime) -> None:
         """ACTIVE -> REDUCING; any other state stays."""
@@ -51,10 +63,20 @@ class MemoryControl:
     def deny(self, kind: str, name: str, by: str, reason: str, at: datetime) -> None:
         """Put a symbol, author or source on its deny-list."""
         self._denied[known_kind(kind)][name] = Order(by, reason, at)
+        self._acts.append(Act(f"deny {kind} {name}", by, reason, at))
 
-    def allow(self, kind: str, name: str) -> None:
+    def allow(self, kind: str, name: str, by: str, reason: str, at: datetime) -> None:
         """Take a name off its deny-list. Idempotent."""
         self._denied[known_kind(kind)].pop(name, None)
+        self._acts.append(Act(f"allow {kind} {name}", by, reason, at))
+
+    def note(self, act: Act) -> None:
+        """Keep an act that changed no control key, such as `flatten`."""
+        self._acts.append(act)
+
+    def history(self, limit: int) -> tuple[Act, ...]:
+        """The last acts, newest first."""
+        return tuple(reversed(self._acts[-limit:]))
 
     def denials(self, kind: str) -> dict[str, Order]:
         """A deny-list, by name."""

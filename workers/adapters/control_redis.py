@@ -10,17 +10,19 @@ import redis
 from pipeline.errors import TransientError
 from pipeline.models import TradingState
 from pipeline.router import DenyList
-from workers.adapters.control_memory import Order, known_kind
-from workers.adapters.keys import Keys
+from workers.adapters.control_memory import Act, Order, known_kind
+from workers.adapters.keys import HISTORY_MAXLEN, Keys
 from workers.adapters.wire import dump, load
 
-# Lower ACTIVE to REDUCING; no other state is touched, so a halt is never softened.
-# KEYS: 1 control
-# ARGV: 1 by, 2 reason, 3 at (ISO)
-# Returns: 1 when it was lowered, else 0. Cost: O(1).
-REDUCE = """
-if redis.call('HGET', KEYS[1], 'trading_state') ~= 'ACTIVE' then return 0 end
-redis.call('HSET', KEYS[1], 'trading_state', 'REDUCING', 'by', ARGV[1], 'reason', ARGV[2], 'at', ARGV[3])
+# Set the trading state and keep the act; with "only from" given no other state is touched.
+# KEYS: 1 control, 2 control history
+# ARGV: 1 state, 2 by, 3 reason, 4 at (ISO), 5 only from this state ('' = any), 6 bound of the history
+# Returns: 1 when it was set, else 0. Cost: O(1).
+SET = """
+if ARGV[5] ~= '' and redis.call('HGET', KEYS[1], 'trading_state') ~= ARGV[5] then return 0 end
+redis.call('HSET', KEYS[1], 'trading_state', ARGV[1], 'by', ARGV[2], 'reason', ARGV[3], 'at', ARGV[4])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'what', ARGV[1], 'by', ARGV[2], 'reason', ARGV[3],
+  'at', ARGV[4])
 return 1
 """
 
@@ -31,7 +33,7 @@ class RedisControl:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
-        self._reduce = client.register_script(REDUCE)
+        self._set = client.register_script(SET)
 
     def trading_state(self) -> TradingState:
         """The state. Raises TransientError when it cannot be asked."""
@@ -47,24 +49,40 @@ class RedisControl:
 
     def set(self, state: TradingState, by: str, reason: str, at: datetime) -> None:
         """Set the trading state."""
-        fields = {"trading_state": str(state), "by": by, "reason": reason, "at": at.isoformat()}
-        with _asking():
-            self._redis.hset(self._keys.control(), mapping=fields)
+        self._put(Act(state, by, reason, at), only_from="")
 
     def reduce(self, by: str, reason: str, at: datetime) -> None:
         """ACTIVE -> REDUCING in one step; any other state stays."""
+        self._put(Act(TradingState.REDUCING, by, reason, at), only_from=TradingState.ACTIVE)
+
+    def _put(self, act: Act, only_from: str) -> None:
+        keys = [self._keys.control(), self._keys.control_history()]
         with _asking():
-            self._reduce(keys=[self._keys.control()], args=[by, reason, at.isoformat()])
+            self._set(keys=keys, args=[act.what, act.by, act.reason, act.at.isoformat(), only_from, HISTORY_MAXLEN])
 
     def deny(self, kind: str, name: str, by: str, reason: str, at: datetime) -> None:
         """Put a symbol, author or source on its deny-list."""
         with _asking():
             self._redis.hset(self._keys.deny(known_kind(kind)), name, dump(Order(by, reason, at)))
+        self.note(Act(f"deny {kind} {name}", by, reason, at))
 
-    def allow(self, kind: str, name: str) -> None:
+    def allow(self, kind: str, name: str, by: str, reason: str, at: datetime) -> None:
         """Take a name off its deny-list. Idempotent."""
         with _asking():
             self._redis.hdel(self._keys.deny(known_kind(kind)), name)
+        self.note(Act(f"allow {kind} {name}", by, reason, at))
+
+    def note(self, act: Act) -> None:
+        """Keep an act that changed no control key, such as `flatten`."""
+        fields = {"what": act.what, "by": act.by, "reason": act.reason, "at": act.at.isoformat()}
+        with _asking():
+            self._redis.xadd(self._keys.control_history(), fields, maxlen=HISTORY_MAXLEN, approximate=True)
+
+    def history(self, limit: int) -> tuple[Act, ...]:
+        """The last acts, newest first."""
+        with _asking():
+            rows = [fields for _, fields in self._redis.xrevrange(self._keys.control_history(), count=limit)]
+        return tuple(Act(r["what"], r["by"], r["reason"], datetime.fromisoformat(r["at"])) for r in rows)
 
     def denials(self, kind: str) -> dict[str, Order]:
         """A deny-list, by name."""

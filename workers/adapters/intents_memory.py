@@ -1,12 +1,15 @@
 """The memory of what was asked of the broker, in memory: the intents' twin for one process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import RLock
 
 from pipeline.models import BracketOrder, OrderReport, Refusal, Stage, TradingState
-from pipeline.ports import ALREADY_SENT, Control, Intent
+from pipeline.ports import ALREADY_ENDED, ALREADY_SENT, TAKEN_OVER, Control, Execution, Intent
+from workers.adapters.executions import MemoryExecutions
+
+ADOPTED_PREFIX = "adopted-"
 
 
 def sending_refusal(rule: str, observed: str, limit: str) -> Refusal:
@@ -15,35 +18,87 @@ def sending_refusal(rule: str, observed: str, limit: str) -> Refusal:
 
 
 class MemoryIntents:
-    """Intents of one process; asks `control` for the trading state in the step that writes SENT."""
+    """Intents of one process; asks `control` for the trading state in the step that writes SENT.
 
-    def __init__(self, control: Control) -> None:
+    `ended(decision_id)`: whether the decision has a terminal outcome, after which nothing is sent for it.
+    """
+
+    def __init__(
+        self,
+        control: Control,
+        executions: MemoryExecutions | None = None,
+        ended: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._control = control
+        self._executions = executions or MemoryExecutions()
+        self._ended = ended
         self._lock = RLock()
         self._intents: dict[str, Intent] = {}
 
-    def create(self, order: BracketOrder) -> Intent:
-        """Write NEW, or answer the intent that is already there."""
+    def begin(self, decision_id: str) -> Execution:
+        """Start a run of the decision; every earlier run is taken over."""
+        return self._executions.begin(decision_id)
+
+    def create(self, order: BracketOrder, execution: int | None = None) -> Intent:
+        """Write NEW, or answer the intent that is already there. Raises TakenOverError for an older execution."""
         with self._lock:
+            self._executions.refuse_old(order.decision_id, execution)
             fresh = Intent(order.client_order_id, order.decision_id, order.symbol, "NEW", order)
             return self._intents.setdefault(order.client_order_id, fresh)
 
-    def mark_sent(
-        self, client_order_id: str, now: datetime, expires_at: datetime, *, under_halt: bool = False
-    ) -> Refusal | None:
-        """NEW -> SENT, asking trading state and age last; None means SENT."""
+    def discard(self, decision_id: str, execution: int) -> None:
+        """Forget a NEW intent of the decision; nothing for an older execution or when it was sent."""
         with self._lock:
-            intent = self._intents[client_order_id]
+            if self._executions.is_old(decision_id, execution):
+                return
+            names = [n for n, i in self._intents.items() if i.decision_id == decision_id and i.state == "NEW"]
+            for name in names:
+                del self._intents[name]
+
+    def adopt(self, order: BracketOrder, report: OrderReport) -> None:
+        """Take up an order of the venue that we do not know, as SENT; no decision waits for it."""
+        with self._lock:
+            adopted = Intent(
+                order.client_order_id, order.decision_id, order.symbol, "SENT", order, report, entry_settled=True
+            )
+            self._intents.setdefault(order.client_order_id, adopted)
+
+    def mark_sent(
+        self,
+        client_order_id: str,
+        now: datetime,
+        expires_at: datetime,
+        *,
+        under_halt: bool = False,
+        execution: int | None = None,
+    ) -> Refusal | None:
+        """NEW -> SENT, asking execution, outcome, trading state and age last; None means SENT."""
+        with self._lock:
+            intent = self._intents.get(client_order_id)
+            if intent is None:
+                return sending_refusal("intent_missing", "missing", "NEW")
             if intent.state != "NEW":
                 return sending_refusal(ALREADY_SENT, intent.state, "NEW")
-            state = self._control.trading_state()
-            allowed = {TradingState.ACTIVE} | ({TradingState.REDUCING} if intent.order.reduce_only else set())
-            if not under_halt and state not in allowed:
-                return sending_refusal("trading_state", state, TradingState.ACTIVE)
-            if now > expires_at:
-                return sending_refusal("max_age", now.isoformat(), expires_at.isoformat())
+            if self._executions.is_old(intent.decision_id, execution):
+                return sending_refusal(TAKEN_OVER, "an older execution", "the decision's newest execution")
+            if (refusal := self._last_refusal(intent, now, expires_at, under_halt=under_halt)) is not None:
+                del self._intents[client_order_id]
+                return refusal
             self._intents[client_order_id] = replace(intent, state="SENT")
+            self._executions.note_sent(intent.decision_id, client_order_id)
             return None
+
+    def _last_refusal(self, intent: Intent, now: datetime, expires_at: datetime, *, under_halt: bool) -> Refusal | None:
+        """What forbids a NEW intent at its last moment: outcome, trading state, age."""
+        if self._ended(intent.decision_id):
+            return sending_refusal(ALREADY_ENDED, "a terminal outcome", "no outcome yet")
+        state = self._control.trading_state()
+        allowed = {TradingState.ACTIVE} | ({TradingState.REDUCING} if intent.order.reduce_only else set())
+        if not under_halt and state not in allowed:
+            return sending_refusal("trading_state", state, TradingState.ACTIVE)
+        if now > expires_at:
+            return sending_refusal("max_age", now.isoformat(), expires_at.isoformat())
+        return None
 
     def record(self, client_order_id: str, report: OrderReport | None) -> None:
         """Keep the broker's answer; None = UNKNOWN. An older answer never replaces a newer."""

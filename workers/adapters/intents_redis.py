@@ -7,17 +7,37 @@ from typing import Any, Literal
 import redis
 
 from pipeline.models import BracketOrder, OrderReport, Refusal
-from pipeline.ports import Intent
+from pipeline.ports import Execution, Intent
+from workers.adapters.executions import taken_over
 from workers.adapters.intents_memory import sending_refusal
-from workers.adapters.keys import OUTCOME_TTL_S, Keys, to_ms
+from workers.adapters.keys import EXECUTION_TTL_S, OUTCOME_TTL_S, Keys, to_ms
 from workers.adapters.redis_edge import asking_redis
 from workers.adapters.wire import dump, load
 
+# Begin a run of a decision: the server's clock in microseconds, or one more than the last run's id. The clock makes
+# ids grow even when a crashed server forgot the last second's runs.
+# KEYS: 1 execution
+# ARGV: 1 TTL (s)
+# Returns: {execution id, client order id sent before ('' = none)}. Cost: O(1).
+BEGIN = """
+local clock = redis.call('TIME')
+local last = tonumber(redis.call('HGET', KEYS[1], 'id') or 0)
+local id = string.format('%.0f', math.max(last + 1, clock[1] * 1000000 + clock[2]))
+redis.call('HSET', KEYS[1], 'id', id)
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return {id, redis.call('HGET', KEYS[1], 'sent') or ''}
+"""
+
 # Write NEW unless the intent exists. A NEW intent that nobody sends is forgotten after its TTL.
-# KEYS: 1 intent
-# ARGV: 1 decision id, 2 symbol, 3 order (JSON), 4 reduce only (0/1), 5 TTL (s)
-# Returns: HGETALL of the intent. Cost: O(1).
+# KEYS: 1 intent, 2 execution
+# ARGV: 1 decision id, 2 symbol, 3 order (JSON), 4 reduce only (0/1), 5 TTL (s), 6 execution id ('' = any),
+#       7 client order id
+# Returns: HGETALL of the intent, {} for an old execution. Cost: O(1).
 CREATE = """
+if ARGV[6] ~= '' then
+  if redis.call('HGET', KEYS[2], 'id') ~= ARGV[6] then return {} end
+  redis.call('HSET', KEYS[2], 'intent', ARGV[7])
+end
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'v', 1, 'state', 'NEW', 'decision', ARGV[1], 'symbol', ARGV[2], 'order', ARGV[3],
     'reduce_only', ARGV[4], 'fills', 0, 'closed', 0, 'booked', 0, 'settled', 0)
@@ -26,27 +46,69 @@ end
 return redis.call('HGETALL', KEYS[1])
 """
 
-# NEW -> SENT, the last step before the request: trading state and age are asked here.
-# KEYS: 1 intent, 2 open intents, 3 control, 4 tally
-# ARGV: 1 client order id, 2 now (ms, event time; '' = the server's clock), 3 expires at (ms), 4 under halt (0/1)
+# NEW -> SENT, the last step before the request: execution, outcome, trading state and age are asked here. A refused
+# intent is forgotten, unless a newer execution may be about to send it.
+# KEYS: 1 intent, 2 open intents, 3 control, 4 tally (the decision's execution and outcome are `<ARGV[7]>:...:<id>`)
+# ARGV: 1 client order id, 2 now (ms, event time; '' = the server's clock), 3 expires at (ms), 4 under halt (0/1),
+#       5 execution id ('' = any), 6 TTL of the execution (s), 7 prefix
 # Returns: {} when SENT is written, else {rule, observed, limit}. Cost: O(1).
 MARK_SENT = """
-local state = redis.call('HGET', KEYS[1], 'state') or 'missing'
+local state, reduce_only, decision = unpack(redis.call('HMGET', KEYS[1], 'state', 'reduce_only', 'decision'))
+if not state then return {'intent_missing', 'missing', 'NEW'} end
 if state ~= 'NEW' then return {'already_sent', state, 'NEW'} end
+local execution = ARGV[7] .. ':execution:' .. decision
+if ARGV[5] ~= '' and redis.call('HGET', execution, 'id') ~= ARGV[5] then
+  return {'taken_over', 'an older execution', "the decision's newest execution"}
+end
+local function refused(rule, observed, limit)
+  redis.call('DEL', KEYS[1])
+  return {rule, observed, limit}
+end
+local outcome = redis.call('HGET', ARGV[7] .. ':outcome:' .. decision, 'state')
+if outcome and not ({buffered = true, held = true, submitted = true})[outcome] then
+  return refused('already_ended', 'a terminal outcome', 'no outcome yet')
+end
 local trading = redis.call('HGET', KEYS[3], 'trading_state') or 'HALTED'
-local reducing = trading == 'REDUCING' and redis.call('HGET', KEYS[1], 'reduce_only') == '1'
-if ARGV[4] ~= '1' and trading ~= 'ACTIVE' and not reducing then return {'trading_state', trading, 'ACTIVE'} end
+local reducing = trading == 'REDUCING' and reduce_only == '1'
+if ARGV[4] ~= '1' and trading ~= 'ACTIVE' and not reducing then return refused('trading_state', trading, 'ACTIVE') end
 local now = ARGV[2]
 if now == '' then
   local clock = redis.call('TIME')
   now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 end
-if tonumber(now) > tonumber(ARGV[3]) then return {'max_age', now, ARGV[3]} end
+if tonumber(now) > tonumber(ARGV[3]) then return refused('max_age', now, ARGV[3]) end
 redis.call('HSET', KEYS[1], 'state', 'SENT')
 redis.call('PERSIST', KEYS[1])
 redis.call('SADD', KEYS[2], ARGV[1])
 redis.call('HINCRBY', KEYS[4], 'orders', 1)
+redis.call('HSET', execution, 'sent', ARGV[1])
+redis.call('EXPIRE', execution, ARGV[6])
 return {}
+"""
+
+# Forget the NEW intent of a decision.
+# KEYS: 1 execution (its intent is `<ARGV[2]>:intent:<name>`)
+# ARGV: 1 execution id, 2 prefix
+# Returns: 1 when one was forgotten. Cost: O(1).
+DISCARD = """
+local id, name = unpack(redis.call('HMGET', KEYS[1], 'id', 'intent'))
+if id ~= ARGV[1] or not name then return 0 end
+local key = ARGV[2] .. ':intent:' .. name
+if redis.call('HGET', key, 'state') ~= 'NEW' then return 0 end
+return redis.call('DEL', key)
+"""
+
+# Take up an order of the venue that we do not know: SENT, and no decision waits for it.
+# KEYS: 1 intent, 2 open intents
+# ARGV: 1 client order id, 2 decision id, 3 symbol, 4 order (JSON), 5 reduce only (0/1), 6 report (JSON),
+#       7 fills in it, 8 closed (0/1)
+# Returns: 1 taken up, 0 known. Cost: O(1).
+ADOPT = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'v', 1, 'state', 'SENT', 'decision', ARGV[2], 'symbol', ARGV[3], 'order', ARGV[4],
+  'reduce_only', ARGV[5], 'fills', ARGV[7], 'closed', ARGV[8], 'booked', 0, 'settled', 1, 'report', ARGV[6])
+redis.call('SADD', KEYS[2], ARGV[1])
+return 1
 """
 
 # Keep an answer that says at least as much as the known one; with `booked` its fills are in the ledger.
@@ -96,26 +158,59 @@ class RedisIntents:
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._clock = clock
+        self._begin = client.register_script(BEGIN)
+        self._discard = client.register_script(DISCARD)
+        self._adopt = client.register_script(ADOPT)
         self._create = client.register_script(CREATE)
         self._mark_sent = client.register_script(MARK_SENT)
         self._record = client.register_script(RECORD)
         self._acknowledge = client.register_script(ACKNOWLEDGE)
 
-    def create(self, order: BracketOrder) -> Intent:
-        """Write NEW, or answer the intent that is already there."""
-        args: list[str | int] = [order.decision_id, order.symbol, dump(order), int(order.reduce_only), OUTCOME_TTL_S]
+    def begin(self, decision_id: str) -> Execution:
+        """Start a run of the decision; every earlier run is taken over."""
         with asking_redis():
-            flat = self._create(keys=[self._keys.intent(order.client_order_id)], args=args)
+            newest, sent = self._begin(keys=[self._keys.execution(decision_id)], args=[EXECUTION_TTL_S])
+        return Execution(decision_id, int(newest), sent or None)
+
+    def create(self, order: BracketOrder, execution: int | None = None) -> Intent:
+        """Write NEW, or answer the intent that is already there. Raises TakenOverError for an older execution."""
+        name, decision = order.client_order_id, order.decision_id
+        facts: list[str | int] = [decision, order.symbol, dump(order), int(order.reduce_only), OUTCOME_TTL_S]
+        with asking_redis():
+            keys = [self._keys.intent(name), self._keys.execution(decision)]
+            flat = self._create(keys=keys, args=[*facts, _id(execution), name])
+        if not flat:
+            raise taken_over(decision)
         return _intent(order.client_order_id, dict(zip(flat[::2], flat[1::2], strict=True)))
 
+    def discard(self, decision_id: str, execution: int) -> None:
+        """Forget a NEW intent of the decision; nothing for an older execution or when it was sent."""
+        with asking_redis():
+            self._discard(keys=[self._keys.execution(decision_id)], args=[execution, self._keys.prefix])
+
+    def adopt(self, order: BracketOrder, report: OrderReport) -> None:
+        """Take up an order of the venue that we do not know, as SENT; no decision waits for it."""
+        name = order.client_order_id
+        facts: list[str | int] = [name, order.decision_id, order.symbol, dump(order), int(order.reduce_only)]
+        with asking_redis():
+            keys = [self._keys.intent(name), self._keys.open_intents()]
+            self._adopt(keys=keys, args=[*facts, dump(report), len(report.fills), int(report.closed)])
+
     def mark_sent(
-        self, client_order_id: str, now: datetime, expires_at: datetime, *, under_halt: bool = False
+        self,
+        client_order_id: str,
+        now: datetime,
+        expires_at: datetime,
+        *,
+        under_halt: bool = False,
+        execution: int | None = None,
     ) -> Refusal | None:
-        """NEW -> SENT, asking trading state and age last; None means SENT."""
+        """NEW -> SENT, asking execution, outcome, trading state and age last; None means SENT."""
         keys = [self._keys.intent(client_order_id), self._keys.open_intents(), self._keys.control(), self._keys.tally()]
         asked: int | str = to_ms(now) if self._clock == "event" else ""
+        asks = [client_order_id, asked, to_ms(expires_at), int(under_halt), _id(execution)]
         with asking_redis():
-            words = self._mark_sent(keys=keys, args=[client_order_id, asked, to_ms(expires_at), int(under_halt)])
+            words = self._mark_sent(keys=keys, args=[*asks, EXECUTION_TTL_S, self._keys.prefix])
         return sending_refusal(*words) if words else None
 
     def record(self, client_order_id: str, report: OrderReport | None) -> None:
@@ -155,6 +250,11 @@ class RedisIntents:
         keys = [self._keys.intent(client_order_id), self._keys.open_intents()]
         with asking_redis():
             self._record(keys=keys, args=[client_order_id, *words, int(booked), OUTCOME_TTL_S])
+
+
+def _id(execution: int | None) -> int | str:
+    """An execution id for a script; '' when nobody is asked."""
+    return "" if execution is None else execution
 
 
 def _intent(client_order_id: str, row: dict[str, str]) -> Intent:

@@ -7,15 +7,20 @@ from datetime import datetime
 from pipeline.models import Outcome, ProcessResult
 from pipeline.router import Fate, Leg
 
+FATES = frozenset({Outcome.SUBMITTED, Outcome.EXECUTED, Outcome.UNFILLED, Outcome.BROKER_REJECTED})
 RANK = {Outcome.BUFFERED: 1, Outcome.HELD: 2, Outcome.SUBMITTED: 3}
 
 MarkUsed = Callable[[str, Sequence[str], datetime], None]
 
 
 class MemoryJournal:
-    """Outcomes by leg or decision id. `results` keeps what each decision said last."""
+    """Outcomes by leg or decision id. `results` keeps what each decision said last.
 
-    def __init__(self, mark_used: MarkUsed | None = None) -> None:
+    `sent(decision_id)`: whether an order of the decision was sent, so that only the order's fate ends it.
+    """
+
+    def __init__(self, mark_used: MarkUsed | None = None, sent: Callable[[str], bool] = lambda _: False) -> None:
+        self._sent = sent
         self.outcomes: dict[str, Outcome] = {}
         self.results: dict[str, ProcessResult] = {}
         self.legs: set[str] = set()
@@ -48,12 +53,20 @@ class MemoryJournal:
             return
         shared = (*self._decision_legs.get(decision_id, ()), *legs)
         self._decision_legs[decision_id] = tuple(dict.fromkeys(shared))
-        if self._put(decision_id, result.outcome):
+        word = self._word(decision_id, result.outcome)
+        if self._put(decision_id, word):
             self.results[decision_id] = result
         for leg in shared:
             self._put(leg, self.outcomes[decision_id])
         if became_signal(result) and self._mark_used and result.symbol and result.aggregate:
             self._mark_used(result.symbol, result.aggregate.message_ids, result.timestamp)
+
+    def _word(self, decision_id: str, outcome: Outcome) -> Outcome:
+        """The outcome, or what stays when the decision's order was sent and this is not the order's fate."""
+        if outcome in FATES or not self._sent(decision_id):
+            return outcome
+        known = self.outcomes.get(decision_id)
+        return Outcome.SUBMITTED if known is None or known in RANK else known
 
     def _put(self, key: str, outcome: Outcome) -> bool:
         current = self.outcomes.get(key)

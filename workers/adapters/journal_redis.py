@@ -11,13 +11,20 @@ from workers.adapters.journal_memory import became_signal
 from workers.adapters.keys import OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
 
 # Record how a decision and its legs stand.
-# KEYS: 1 decision's outcome, 2 decision's documents, 3 decision's legs, 4 decisions stream, 5 tally, 6 used votes.
+# Once the decision's order is SENT only the order's own fate is a word: any other leaves what is recorded.
+# KEYS: 1 decision's outcome, 2 decision's documents, 3 decision's legs, 4 decisions stream, 5 tally, 6 used votes,
+#       7 execution.
 # ARGV: 1 prefix, 2 decision id, 3 state, 4 stage, 5 rule, 6 observed, 7 limit, 8 at (ISO), 9 document, 10 TTL (s),
 #       11 symbol, 12 at (ms), 13 window TTL (s), 14 number of legs, legs, then the message ids to mark as used.
 # Returns 1 when the decision's state changed, else 0. Cost: O(legs + used).
 RECORD = """
 local prefix, id, state = ARGV[1], ARGV[2], ARGV[3]
 local rank = {buffered = 1, held = 2, submitted = 3}
+local fates = {submitted = true, executed = true, unfilled = true, broker_rejected = true}
+if not fates[state] and redis.call('HEXISTS', KEYS[7], 'sent') == 1 then
+  local known = redis.call('HGET', KEYS[1], 'state')
+  state = (not known or rank[known]) and 'submitted' or known
+end
 local function put(key)
   local current = redis.call('HGET', key, 'state')
   if current and (rank[state] or 9) <= (rank[current] or 9) then return false end
@@ -116,6 +123,7 @@ class RedisJournal:
                 keys.decisions(),
                 keys.tally(),
                 keys.used(result.symbol or "-"),
+                keys.execution(result.decision_id),
             ],
             args=[
                 keys.prefix,

@@ -13,6 +13,8 @@ WINDOW_TTL_S = 2 * 86_400
 HEARTBEAT_TTL_S = 30
 LEDGER_TTL_S = 400 * 86_400
 DEAD_MAXLEN = 100_000
+EXECUTION_TTL_S = 30 * 86_400
+HISTORY_MAXLEN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,18 @@ class Keys:
     def control(self) -> str:
         """Hash {trading_state, by, reason, at}. Writer: cli, settlement. Reader: risk, executor. No TTL."""
         return f"{self.prefix}:control"
+
+    def control_history(self) -> str:
+        """Stream {act, what, by, reason, at}: every control act. Writer: the control scripts. Bound 10,000."""
+        return f"{self.prefix}:control-history"
+
+    def alarms(self) -> str:
+        """Stream {code, subject, detail, at}: alarms when first raised. Writer: all. Reader: status. Bound 10,000."""
+        return f"{self.prefix}:alarms"
+
+    def open_alarms(self) -> str:
+        """Hash code -> JSON {detail, at}: alarms that are still true. Writer: all. Reader: status. A field per code."""
+        return f"{self.prefix}:open-alarms"
 
     def environment(self) -> str:
         """String JSON {v, profile}: what this namespace is for. Writer: start-up. Reader: start-up. No TTL."""
@@ -174,6 +188,10 @@ class Keys:
     def intent(self, client_order_id: str) -> str:
         """Hash {state, order, report, ...}. Writer: executor, settlement. Reader: trace. TTL as NEW, after DONE."""
         return f"{self.prefix}:intent:{client_order_id}"
+
+    def execution(self, decision_id: str) -> str:
+        """Hash {id, intent, sent}: newest run of a decision, its order, its order once sent. Writer: executor. TTL."""
+        return f"{self.prefix}:execution:{decision_id}"
 
     def open_intents(self) -> str:
         """Set of client order ids sent, not DONE and acknowledged. Writer: executor, settlement. Reader: settlement."""

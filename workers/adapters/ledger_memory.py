@@ -8,8 +8,9 @@ from threading import RLock
 
 from pipeline.book import Booking, book_fill, in_dollars, in_micros
 from pipeline.errors import SymbolBusyError
-from pipeline.models import Direction, Fill, Refusal, Reservation, Session, Side, Signal
+from pipeline.models import Direction, Fill, Position, Refusal, Reservation, Session, Side, Signal
 from pipeline.ports import BookSnapshot, ReservationRequest
+from workers.adapters.executions import MemoryExecutions
 from workers.adapters.ledger_rows import (
     FillRow,
     PositionRow,
@@ -44,9 +45,10 @@ class Entry:
 
 
 class MemoryLedger:
-    """The book of one process. `starting_cash` in dollars."""
+    """The book of one process. `starting_cash` in dollars; `executions` are those of the intents."""
 
-    def __init__(self, starting_cash: Decimal) -> None:
+    def __init__(self, starting_cash: Decimal, executions: MemoryExecutions | None = None) -> None:
+        self._executions = executions or MemoryExecutions()
         self._lock = RLock()
         self._cash = starting_cash
         self._positions: dict[str, PositionRow] = {}
@@ -81,6 +83,7 @@ class MemoryLedger:
     def reserve(self, request: ReservationRequest) -> Reservation | Refusal:
         """Test every counter and set the risk aside, or refuse and change nothing."""
         with self._lock:
+            self._executions.refuse_old(request.decision_id, request.execution)
             if (mine := self._reserved.get(request.decision_id)) is not None:
                 return mine.reservation
             for other in self._reserved.values():
@@ -101,17 +104,21 @@ class MemoryLedger:
             row = checked_smaller(self._reserved.get(decision_id), decision_id, quantity, micro)
             self._reserved[decision_id] = replace(row, counted_micro=micro, counted_quantity=quantity)
 
-    def release(self, decision_id: str, *, unused: bool = False) -> None:
-        """Give the risk back; unused risk leaves the rates too. Idempotent."""
+    def release(self, decision_id: str, *, unused: bool = False, execution: int | None = None) -> bool:
+        """Give the risk back; unused risk leaves the rates too. False for an older execution or a sent order."""
         with self._lock:
+            if self._executions.is_old(decision_id, execution) or (unused and self._executions.sent(decision_id)):
+                return False
             row = self._reserved.pop(decision_id, None)
             if row is not None and unused:
                 self._entries.pop((row.side, decision_id), None)
+            return True
 
-    def hold(self, signal: Signal, until: datetime) -> None:
-        """Turn a reservation into a held signal; the rates forget it."""
+    def hold(self, signal: Signal, until: datetime, execution: int | None = None) -> None:
+        """Turn a reservation into a held signal; the rates forget it. Raises TakenOverError."""
         side = Side.BUY if signal.direction is Direction.LONG else Side.SELL
         with self._lock:
+            self._executions.refuse_old(signal.decision_id, execution)
             self._reserved.pop(signal.decision_id, None)
             self._entries.pop((side, signal.decision_id), None)
             self._held[signal.decision_id] = (until, signal)
@@ -149,6 +156,18 @@ class MemoryLedger:
         with self._lock:
             held = {symbol: price for symbol, price in prices.items() if symbol in self._positions}
             self._marks |= {symbol: in_dollars(in_micros(price)) for symbol, price in held.items()}
+
+    def reservations(self) -> dict[str, datetime]:
+        """Open reservations: decision id -> the `as_of` it was made for."""
+        with self._lock:
+            return {name: row.at for name, row in sorted(self._reserved.items())}
+
+    def adopt(self, cash: Decimal, positions: dict[str, Position], marks: dict[str, Decimal]) -> None:
+        """Replace cash, positions and marks by the broker's; results and rates stay."""
+        with self._lock:
+            self._cash = in_dollars(in_micros(cash))
+            self._positions = {symbol: position_row(one, Decimal(0)) for symbol, one in positions.items()}
+            self._marks = {symbol: in_dollars(in_micros(marks[symbol])) for symbol in positions}
 
     # ---- inside ------------------------------------------------------------------------------------------
 

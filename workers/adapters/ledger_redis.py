@@ -10,9 +10,10 @@ import redis
 
 from pipeline.book import Booking, book_fill, in_dollars, in_micros
 from pipeline.errors import LedgerConflictError, SymbolBusyError
-from pipeline.models import Direction, Fill, Refusal, Reservation, Session, Side, Signal
+from pipeline.models import Direction, Fill, Position, Refusal, Reservation, Session, Side, Signal
 from pipeline.ports import BookSnapshot, ReservationRequest
 from workers.adapters import ledger_scripts as lua
+from workers.adapters.executions import taken_over
 from workers.adapters.keys import LEDGER_TTL_S, WINDOW_TTL_S, Keys, to_ms
 from workers.adapters.ledger_rows import (
     FillRow,
@@ -42,6 +43,7 @@ class RedisLedger:
         self._release = client.register_script(lua.RELEASE)
         self._hold = client.register_script(lua.HOLD)
         self._held = client.register_script(lua.HELD)
+        self._adopt = client.register_script(lua.ADOPT)
         self._apply = client.register_script(lua.APPLY)
         self._mark = client.register_script(lua.MARK)
 
@@ -63,6 +65,8 @@ class RedisLedger:
         """Test every counter and set the risk aside, or refuse and change nothing."""
         with asking_redis():
             verdict, *words = self._reserve(keys=self._reserve_keys(request), args=_reserve_args(request))
+        if verdict == "taken_over":
+            raise taken_over(request.decision_id)
         if verdict == "busy":
             raise SymbolBusyError(f"{request.symbol} is held by decision {words[0]}")
         if verdict == "reserved":
@@ -83,14 +87,14 @@ class RedisLedger:
                     return
         raise LedgerConflictError(f"reservation {decision_id} changed {ATTEMPTS} times while it was shrunk")
 
-    def release(self, decision_id: str, *, unused: bool = False) -> None:
-        """Give the risk back; unused risk leaves the rates too. Idempotent."""
-        keys = [self._keys.reservations(), self._keys.entries()]
+    def release(self, decision_id: str, *, unused: bool = False, execution: int | None = None) -> bool:
+        """Give the risk back; unused risk leaves the rates too. False for an older execution or a sent order."""
+        keys = [self._keys.reservations(), self._keys.entries(), self._keys.execution(decision_id)]
         with asking_redis():
-            self._release(keys=keys, args=[decision_id, int(unused)])
+            return bool(self._release(keys=keys, args=[decision_id, int(unused), _id(execution)]))
 
-    def hold(self, signal: Signal, until: datetime) -> None:
-        """Turn a reservation into a held signal; the rates forget it."""
+    def hold(self, signal: Signal, until: datetime, execution: int | None = None) -> None:
+        """Turn a reservation into a held signal; the rates forget it. Raises TakenOverError."""
         side = Side.BUY if signal.direction is Direction.LONG else Side.SELL
         keys = [
             self._keys.reservations(),
@@ -98,9 +102,29 @@ class RedisLedger:
             self._keys.entries(signal.symbol),
             self._keys.held(),
             self._keys.held_signals(),
+            self._keys.execution(signal.decision_id),
         ]
         with asking_redis():
-            self._hold(keys=keys, args=[signal.decision_id, side, to_ms(until), dump(signal)])
+            held = self._hold(keys=keys, args=[signal.decision_id, side, to_ms(until), dump(signal), _id(execution)])
+        if not held:
+            raise taken_over(signal.decision_id)
+
+    def reservations(self) -> dict[str, datetime]:
+        """Open reservations: decision id -> the `as_of` it was made for."""
+        with asking_redis():
+            rows = self._redis.hgetall(self._keys.reservations())
+        return {name: load(ReservedRow, text).at for name, text in sorted(rows.items())}
+
+    def adopt(self, cash: Decimal, positions: dict[str, Position], marks: dict[str, Decimal]) -> None:
+        """Replace cash, positions and marks by the broker's; results and rates stay."""
+        words = [
+            word
+            for symbol, position in sorted(positions.items())
+            for word in (symbol, dump(position_row(position, Decimal(0))), in_micros(marks[symbol]))
+        ]
+        keys = [self._keys.account(), self._keys.positions(), self._keys.marks()]
+        with asking_redis():
+            self._adopt(keys=keys, args=[in_micros(cash), *words])
 
     def held(self, until: datetime) -> tuple[Signal, ...]:
         """Held signals due by then, by (due, symbol, decision id)."""
@@ -163,7 +187,13 @@ class RedisLedger:
             keys.entries(),
             keys.entries(request.symbol),
             keys.account(),
+            keys.execution(request.decision_id),
         ]
+
+
+def _id(execution: int | None) -> int | str:
+    """An execution id for a script; '' when nobody is asked."""
+    return "" if execution is None else execution
 
 
 def _reserve_args(request: ReservationRequest) -> list[str | int]:
@@ -185,6 +215,7 @@ def _reserve_args(request: ReservationRequest) -> list[str | int]:
         request.max_entries_per_hour_after_loss,
         int(request.reduce_only),
         WINDOW_TTL_S,
+        _id(request.execution),
     ]
 
 

@@ -43,17 +43,18 @@ return all
 
 # Test every counter, then set the risk aside. Never resizes. Idempotent by decision id.
 # KEYS: 1 reservations, 2 positions, 3 marks, 4 held signals, 5 session risk, 6 week risk, 7 entries,
-#       8 entries of the symbol, 9 account
+#       8 entries of the symbol, 9 account, 10 execution
 # ARGV: 1 decision id, 2 symbol, 3 side, 4 reservation (JSON), 5 notional (micro), 6 as_of (ms), 7 expected position,
 #       8 max open positions, 9 max gross (micro), 10 max session loss (micro), 11 max week loss (micro),
 #       12 same-side window (ms), 13 per symbol and minute, 14 per minute, 15 per hour after a loss,
-#       16 reduce only (0/1), 17 TTL of the entries (s)
-# Returns: {'reserved', JSON} | {'busy', other decision} | {'refused', rule, observed, limit}.
+#       16 reduce only (0/1), 17 TTL of the entries (s), 18 execution id ('' = any)
+# Returns: {'reserved', JSON} | {'taken_over'} | {'busy', other decision} | {'refused', rule, observed, limit}.
 # Cost: O(positions + reservations + held + entries of a minute).
 RESERVE = (
     _EQUITY
     + """
 local decision, symbol, side, as_of = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
+if ARGV[18] ~= '' and redis.call('HGET', KEYS[10], 'id') ~= ARGV[18] then return {'taken_over'} end
 local mine = redis.call('HGET', KEYS[1], decision)
 if mine then return {'reserved', mine} end
 local gross, symbols = tonumber(ARGV[5]), {[symbol] = true}
@@ -122,13 +123,15 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
 
-# Give a reservation back; an unused one leaves the rates too.
-# KEYS: 1 reservations, 2 entries (those of the reservation's symbol are `<KEYS[2]>:<symbol>`)
-# ARGV: 1 decision id, 2 unused (0/1)
-# Returns: 1 when there was one. Cost: O(log entries).
+# Give a reservation back; an unused one leaves the rates too, but not while the decision's order is on its way.
+# KEYS: 1 reservations, 2 entries (those of the reservation's symbol are `<KEYS[2]>:<symbol>`), 3 execution
+# ARGV: 1 decision id, 2 unused (0/1), 3 execution id ('' = any)
+# Returns: 1 when there is none any more, 0 when an older execution asks or an order was sent. Cost: O(log entries).
 RELEASE = """
+if ARGV[3] ~= '' and redis.call('HGET', KEYS[3], 'id') ~= ARGV[3] then return 0 end
+if ARGV[2] == '1' and redis.call('HEXISTS', KEYS[3], 'sent') == 1 then return 0 end
 local text = redis.call('HGET', KEYS[1], ARGV[1])
-if not text then return 0 end
+if not text then return 1 end
 if ARGV[2] == '1' then
   local mine = cjson.decode(text)
   local member = mine.side .. ':' .. ARGV[1]
@@ -140,10 +143,11 @@ return 1
 """
 
 # Turn a reservation into a signal that waits for an open: its slot stays taken, the rates forget it.
-# KEYS: 1 reservations, 2 entries, 3 entries of the symbol, 4 held, 5 held signals
-# ARGV: 1 decision id, 2 side, 3 due (ms), 4 signal (JSON)
-# Returns: 1. Cost: O(log entries).
+# KEYS: 1 reservations, 2 entries, 3 entries of the symbol, 4 held, 5 held signals, 6 execution
+# ARGV: 1 decision id, 2 side, 3 due (ms), 4 signal (JSON), 5 execution id ('' = any)
+# Returns: 1 held, 0 an older execution asks. Cost: O(log entries).
 HOLD = """
+if ARGV[5] ~= '' and redis.call('HGET', KEYS[6], 'id') ~= ARGV[5] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[2] .. ':' .. ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[2] .. ':' .. ARGV[1])
@@ -197,6 +201,20 @@ elseif ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'last_loss_ms', ARGV[11])
 return 1
 """
 )
+
+# Replace the book's money and holdings by what the broker has.
+# KEYS: 1 account, 2 positions, 3 marks
+# ARGV: 1 cash (micro), then symbol, position (JSON), mark (micro), ...
+# Returns: 1. Cost: O(positions).
+ADOPT = """
+redis.call('HSET', KEYS[1], 'cash_micro', ARGV[1])
+redis.call('DEL', KEYS[2], KEYS[3])
+for i = 2, #ARGV, 3 do
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 2])
+end
+return 1
+"""
 
 # Value held symbols; a price for anything else is no mark.
 # KEYS: 1 positions, 2 marks

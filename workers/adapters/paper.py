@@ -102,6 +102,11 @@ class PaperBroker:
             return None
         return self._advance(state, as_of, withdraw=True).report
 
+    def working(self) -> tuple[tuple[BracketOrder, OrderReport], ...]:
+        """Every bracket of which something can still fill, by client order id."""
+        found = self._store.orders(self._store.working())
+        return tuple((state.order, state.report) for state in found if state is not None and not state.closed)
+
     def positions(self) -> dict[str, Position]:
         """Holdings by symbol."""
         return self._store.holdings()
