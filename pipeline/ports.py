@@ -223,7 +223,8 @@ class BookSnapshot:
     `equity` = cash + positions at their marks. `marks`: last price per held symbol.
     `reserved`: symbol -> notional of open reservations; `held`: symbols with held orders.
     `realised_session` and `realised_week`: realised profit (negative: loss) so far, fees included.
-    `worst_session` and `worst_week`: the lowest value `realised_*` ever had there: a loss limit, once reached, stays.
+    `worst_session` and `worst_week`: the lowest value `realised_*` ever had there: a loss limit, once reached,
+    stays; the week's is counted from the last `forgive_week`.
     `start_equity_session` and `start_equity_week`: equity when the session / week was first seen.
     `last_losing_trade`: when the last losing trade closed, None when the last trade did not lose.
     """
@@ -328,6 +329,10 @@ class Ledger(Protocol):
 
     def held(self, until: datetime) -> tuple[Signal, ...]:
         """Held signals due at or before `until`, by (due, symbol, decision id)."""
+        ...
+
+    def forgive_week(self, session: Session) -> None:
+        """Count the week's loss from here on: a person resumed after it (STAGES 6). Idempotent."""
         ...
 
     def unhold(self, decision_ids: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ def resume(fleet: Runtime, who: str, why: str, *, accept: bool) -> tuple[Drift, 
     if drifts:
         fleet.reconciler.accept(now)
         fleet.control.note(Act("accept drift", who, "; ".join(map(str, drifts))[:400], now))
+    fleet.ledger.forgive_week(fleet.sessions.session_of(now))
     fleet.control.set(TradingState.ACTIVE, who, why, now)
     for alarm in fleet.alarms.open():
         fleet.alarms.quiet(alarm.code)

@@ -461,3 +461,16 @@ def test_eight_workers_booking_different_fills_of_one_symbol_lose_none(
     position = RedisLedger(redis_client, KEYS, CASH).snapshot(SESSION).positions["AAA"]
 
     assert (position.quantity, position.cost) == (200, D(20_000))
+
+
+def test_a_forgiven_week_counts_its_loss_from_then_on(vault: Vault) -> None:
+    """A fee of 3 lost, forgiven, a fee of 1 lost more: 1 counts against the week's limit, 4 against the session's."""
+    buy(vault, fee=D(3))
+    vault.ledger.forgive_week(SESSION)
+    vault.ledger.forgive_week(SESSION)
+    before = vault.ledger.snapshot(SESSION)
+    buy(vault, fee=D(1), fill_id="second")
+    after = vault.ledger.snapshot(SESSION)
+
+    assert (before.worst_week, before.realised_week) == (D(0), D(-3))
+    assert (after.worst_week, after.worst_session, after.realised_week) == (D(-1), D(-4), D(-4))

@@ -32,6 +32,7 @@ class Results:
     start_equity: Decimal
     realised: Decimal = Decimal(0)
     worst: Decimal = Decimal(0)
+    forgiven: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class MemoryLedger:
                 realised_session=day.realised,
                 realised_week=week.realised,
                 worst_session=day.worst,
-                worst_week=week.worst,
+                worst_week=week.worst - week.forgiven,
                 start_equity_session=day.start_equity,
                 start_equity_week=week.start_equity,
                 last_losing_trade=self._last_loss,
@@ -128,6 +129,14 @@ class MemoryLedger:
         with self._lock:
             due = [(at, s.symbol, s.decision_id, s) for at, s in self._held.values() if at <= until]
             return tuple(signal for *_, signal in sorted(due, key=lambda row: row[:3]))
+
+    def forgive_week(self, session: Session) -> None:
+        """Count the week's loss from here on: a person resumed after it. Idempotent."""
+        with self._lock:
+            year, week = session.week
+            results = self._results.get(f"{year}-W{week:02}")
+            if results is not None:
+                results.forgiven = results.worst = results.realised
 
     def unhold(self, decision_ids: Sequence[str]) -> None:
         """Forget held signals, all in one step. Idempotent."""
@@ -223,7 +232,7 @@ class MemoryLedger:
 
     def _worst(self, name: str) -> int:
         results = self._results.get(name)
-        return -in_micros(results.worst) if results else 0
+        return in_micros(results.forgiven - results.worst) if results else 0
 
     def _symbols(self, request: ReservationRequest) -> int:
         names = {request.symbol, *self._positions, *(row.symbol for row in self._reserved.values())}

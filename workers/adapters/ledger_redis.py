@@ -46,6 +46,7 @@ class RedisLedger:
         self._adopt = client.register_script(lua.ADOPT)
         self._apply = client.register_script(lua.APPLY)
         self._mark = client.register_script(lua.MARK)
+        self._forgive = client.register_script(lua.FORGIVE)
 
     def fills(self) -> list[Fill]:
         """Every fill that is booked, in order of time."""
@@ -132,6 +133,11 @@ class RedisLedger:
             raw = self._held(keys=[self._keys.held(), self._keys.held_signals()], args=[to_ms(until)])
         found = [(float(due), load(Signal, text)) for due, text in zip(raw[::2], raw[1::2], strict=True)]
         return tuple(s for _, s in sorted(found, key=lambda row: (row[0], row[1].symbol, row[1].decision_id)))
+
+    def forgive_week(self, session: Session) -> None:
+        """Count the week's loss from here on: a person resumed after it. Idempotent."""
+        with asking_redis():
+            self._forgive(keys=[self._keys.risk(_week(session.week))])
 
     def unhold(self, decision_ids: Sequence[str]) -> None:
         """Forget held signals, all in one step. Idempotent."""
@@ -265,7 +271,7 @@ def _snapshot(
         realised_session=in_dollars(int(day["realised_micro"])),
         realised_week=in_dollars(int(week["realised_micro"])),
         worst_session=in_dollars(int(day["worst_micro"])),
-        worst_week=in_dollars(int(week["worst_micro"])),
+        worst_week=in_dollars(int(week["worst_micro"]) - int(week.get("forgiven_micro", 0))),
         start_equity_session=in_dollars(int(day["start_equity_micro"])),
         start_equity_week=in_dollars(int(week["start_equity_micro"])),
         last_losing_trade=datetime.fromtimestamp(int(lost) / 1000, UTC) if lost else None,

@@ -74,7 +74,8 @@ if ARGV[16] == '1' then
 end
 local lost = -tonumber(redis.call('HGET', KEYS[5], 'worst_micro') or 0)
 if lost >= tonumber(ARGV[10]) then return {'refused', 'session_loss', whole(lost), ARGV[10]} end
-lost = -tonumber(redis.call('HGET', KEYS[6], 'worst_micro') or 0)
+lost = tonumber(redis.call('HGET', KEYS[6], 'forgiven_micro') or 0)
+       - tonumber(redis.call('HGET', KEYS[6], 'worst_micro') or 0)
 if lost >= tonumber(ARGV[11]) then return {'refused', 'week_loss', whole(lost), ARGV[11]} end
 for name, position in pairs(held) do
   symbols[name] = true
@@ -201,6 +202,15 @@ elseif ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'last_loss_ms', ARGV[11])
 return 1
 """
 )
+
+# Count the week's loss from here on: a person resumed after it.
+# KEYS: 1 week risk. ARGV: none. Returns: 1 when the week is open, else 0. Cost: O(1).
+FORGIVE = """
+local realised = redis.call('HGET', KEYS[1], 'realised_micro')
+if not realised then return 0 end
+redis.call('HSET', KEYS[1], 'forgiven_micro', realised, 'worst_micro', realised)
+return 1
+"""
 
 # Replace the book's money and holdings by what the broker has.
 # KEYS: 1 account, 2 positions, 3 marks
