@@ -5,7 +5,8 @@ from pydantic import Field
 from pipeline.lexicon import tokens
 from pipeline.models import AnalyzedMessage, Frozen, Label, Sentiment, SocialMessage
 from pipeline.sentiment import SentimentModel
-from pipeline.text import SpamSettings, clean, cut, fingerprint, is_readable, spam_template
+from pipeline.spam import SpamSettings, spam_verdict
+from pipeline.text import clean, cut, fingerprint, is_readable
 from pipeline.tickers import TickerReader, TickerSettings
 
 
@@ -32,6 +33,7 @@ class LexiconAnalyzer:
         self._settings = settings or AnalyzerSettings()
         self._tickers = TickerReader(universe, tickers)
         self._model = SentimentModel()
+        self._silent = Sentiment(label=Label.NEUTRAL, score=0.0, confidence=0.0, model=self.model)
 
     @property
     def model(self) -> str:
@@ -42,18 +44,19 @@ class LexiconAnalyzer:
         """The post with sentiment, symbols, fingerprint and spam verdict; never raises on any text."""
         text = clean(cut(message.text, self._settings.max_bytes))
         tickers = self._tickers.read(text)
+        spam = spam_verdict(text, tickers.cashtags, self._settings.spam)
         return AnalyzedMessage(
             message=message,
-            sentiment=self._sentiment(message.text, text),
+            sentiment=self._silent if spam else self._sentiment(message.text, text),
             tickers=tickers,
             fingerprint=fingerprint(text),
-            spam=spam_template(text, tickers.cashtags, self._settings.spam),
+            spam=spam,
         )
 
     def _sentiment(self, raw: str, text: str) -> Sentiment:
         """Neutral with confidence 0 where there are no words to read: empty, binary, broken or bidi-marked text."""
         words = tokens(text)[: self._settings.max_tokens] if is_readable(raw) else []
         if not any(word.isalpha() for word in words):
-            return Sentiment(label=Label.NEUTRAL, score=0.0, confidence=0.0, model=self.model)
+            return self._silent
         found = self._model.reckon(words)
         return Sentiment(label=found.label, score=found.lean, confidence=found.confidence, model=self.model)
