@@ -24,7 +24,7 @@ _EMOJI = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
 _PLAIN_WORD = re.compile(r"[a-z]+")
 
 _PLACE = re.compile(
-    r"\b(?:chat ?rooms?|trading rooms?|discord|telegram|t\.me|(?:on|our|my|via|add me on|join) whats ?app"
+    r"\b(?:chat ?rooms?|trading rooms?|discord|telegram|(?:on|our|my|via|add me on|join) whats ?app"
     r"|whats ?app (?:group|me|him|her|us|\+?\d)|(?:telegram|discord|slack|youtube|vip) channel"
     r"|(?:vip|signals?|chat|private|premium|trading|alerts?|options?|stocks?|our|my|this|facebook|\$?fb) "
     r"(?:trading |chat |alerts? |options? |stocks? |discord |signals? )?(?:group|server|community|chat|network)s?"
@@ -33,7 +33,8 @@ _PLACE = re.compile(
 _PULL = re.compile(
     r"\b(?:join|sign ?up|subscribe|link|bio|click|free|dm|inbox|limited time|opening|check out|come (?:learn|see|join)"
     r"|visit|access|invite|don'?t miss|below|learn|look|best|thanks?|recommend\w*|accura\w+|patient"
-    r"|every (?:day|morning)|make money|(?:huge|big|insane|massive|real|consistent|daily|amazing|great) (?:profits?|gains?|wins?|money)"
+    r"|every (?:day|morning)|make money"
+    r"|(?:huge|big|insane|massive|real|consistent|daily|amazing|great) (?:profits?|gains?|wins?|money)"
     r"|\d+% ?\+? (?:profit|gains?|win)|called it)\b"
     r"|\b(?:made|make|making|earned?|gained?|banked|won|paid|profited|up)\b[^.!?]{0,40}?\d"
 )
@@ -76,7 +77,7 @@ _RULES: tuple[tuple[str, frozenset[str], tuple[re.Pattern[str], ...]], ...] = (
     (
         "group_promo",
         _set(
-            "chat chatroom chatrooms chats room rooms discord telegram whatsapp whats t channel group groups server "
+            "chat chatroom chatrooms chats room rooms discord telegram whatsapp whats channel group groups server "
             "community network service alert alerts"
         ),
         (_PLACE, _PULL),
@@ -165,7 +166,7 @@ def _is_mixed(text: str, settings: SpamSettings) -> bool:
 
 
 def _by_phrase(text: str, settings: SpamSettings) -> str | None:
-    lower = text[: settings.read_characters].lower().replace("’", "'")
+    lower = text[: settings.read_characters].lower().replace("’", "'").replace("t.me/", "telegram ")
     words = frozenset(_PLAIN_WORD.findall(lower))
     if words.isdisjoint(_TRIGGERS):
         return None
