@@ -157,14 +157,18 @@ class Sentiment(Frozen):
 class TickerReading(Frozen):
     """The symbols of one post.
 
-    `symbols`: canonical, in the universe, in order of appearance, no repeats. `outside`: the same, not in
-    the universe. `primary`: the first cashtag, in or out of the universe. `cashtags`: how many were counted.
+    `symbols`: canonical, in the universe, no repeats: cashtags in order of appearance, then listings ("NASDAQ:
+    AAPL", options); in a post without either, companies by name. `outside`: the same, not in the universe.
+    `primary`: the first cashtag, else listing, in or out of the universe; else the only company named.
+    `cashtags`: how many were counted. `named`: companies of the universe that a post with cashtags or listings
+    names in words alone; they may vote, never trade at once.
     """
 
     symbols: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     primary: str | None = None
     cashtags: int = Field(default=0, ge=0)
+    named: tuple[str, ...] = ()
 
 
 class AnalyzedMessage(Frozen):

@@ -102,7 +102,7 @@ _RULES: tuple[tuple[str, frozenset[str], tuple[re.Pattern[str], ...]], ...] = (
     (
         "follower_bait",
         _set(
-            "follow followed followtrick giveaway giveaways giveway give airdrop airdrops air retweet retweets rt rts "
+            "follow followed followtrick giveaway giveaways giveway give airdrop airdrops air retweet retweets rts "
             "likes comment drop fav"
         ),
         (_BAIT,),
