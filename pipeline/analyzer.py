@@ -6,16 +6,18 @@ from pipeline.lexicon import tokens
 from pipeline.models import AnalyzedMessage, Frozen, Label, Sentiment, SocialMessage
 from pipeline.sentiment import SentimentModel
 from pipeline.spam import SpamSettings, spam_verdict
+from pipeline.subjects import SubjectReader, SubjectSettings, by_symbol
 from pipeline.text import clean, cut, fingerprint, is_readable
-from pipeline.tickers import TickerReader, TickerSettings
+from pipeline.tickers import Survey, TickerReader, TickerSettings
 
 
 class AnalyzerSettings(Frozen):
-    """How much of a post is read."""
+    """How much of a post is read, what is spam, and how it is told apart by symbol."""
 
     max_bytes: int = Field(default=16_384, ge=64, le=1_048_576, description="bytes of UTF-8 read of a post (16 KiB)")
     max_tokens: int = Field(default=400, ge=1, le=100_000, description="words, numbers and marks weighed for sentiment")
     spam: SpamSettings = SpamSettings()
+    subjects: SubjectSettings = SubjectSettings()
 
 
 class LexiconAnalyzer:
@@ -32,6 +34,7 @@ class LexiconAnalyzer:
     ) -> None:
         self._settings = settings or AnalyzerSettings()
         self._tickers = TickerReader(universe, tickers)
+        self._subjects = SubjectReader(self._tickers.gazetteer)
         self._model = SentimentModel()
         self._silent = Sentiment(label=Label.NEUTRAL, score=0.0, confidence=0.0, model=self.model)
 
@@ -41,21 +44,35 @@ class LexiconAnalyzer:
         return self._model.weights.version
 
     def analyze(self, message: SocialMessage) -> AnalyzedMessage:
-        """The post with sentiment, symbols, fingerprint and spam verdict; never raises on any text."""
+        """The post with sentiment, symbols, fingerprint and spam verdict; never raises on any text.
+
+        Spam, binary, broken and bidi-marked texts are neutral with confidence 0.
+        """
         text = clean(cut(message.text, self._settings.max_bytes))
-        tickers = self._tickers.read(text)
+        survey = self._tickers.survey(text)
+        tickers = survey.reading
         spam = spam_verdict(text, tickers.cashtags, self._settings.spam)
+        is_silent = spam is not None or not is_readable(message.text)
+        each = {} if is_silent else self._each(survey)
+        whole = self._silent if is_silent else self._sentiment(text)
         return AnalyzedMessage(
             message=message,
-            sentiment=self._silent if spam else self._sentiment(message.text, text),
+            sentiment=each.pop(tickers.primary or "", whole),
             tickers=tickers,
             fingerprint=fingerprint(text),
             spam=spam,
+            by_symbol=each,
         )
 
-    def _sentiment(self, raw: str, text: str) -> Sentiment:
-        """Neutral with confidence 0 where there are no words to read: empty, binary, broken or bidi-marked text."""
-        words = tokens(text)[: self._settings.max_tokens] if is_readable(raw) else []
+    def _each(self, survey: Survey) -> dict[str, Sentiment]:
+        """What the post says of single symbols, where that differs from the whole."""
+        settings = self._settings.subjects
+        said = self._subjects.read(survey) if settings.per_symbol else {}
+        return by_symbol(said, self._sentiment, self.model, settings) if said else {}
+
+    def _sentiment(self, text: str) -> Sentiment:
+        """Neutral with confidence 0 where there are no words to read."""
+        words = tokens(text)[: self._settings.max_tokens]
         if not any(word.isalpha() for word in words):
             return self._silent
         found = self._model.reckon(words)

@@ -174,7 +174,9 @@ class TickerReading(Frozen):
 class AnalyzedMessage(Frozen):
     """What the collector pushes: a post with its sentiment, its symbols and the traits routing asks for.
 
-    `fingerprint` identifies near-duplicates (same normalised text). `spam` names the template or is None.
+    `sentiment` is what the post says of its primary symbol (of all, without one); `by_symbol` holds other symbols of
+    which it says something else. `fingerprint` identifies near-duplicates (same normalised text). `spam` names what
+    makes the post spam, or is None.
     """
 
     v: Literal[1] = 1
@@ -183,6 +185,11 @@ class AnalyzedMessage(Frozen):
     tickers: TickerReading
     fingerprint: str
     spam: str | None = None
+    by_symbol: dict[str, Sentiment] = Field(default_factory=dict)
+
+    def sentiment_of(self, symbol: str) -> Sentiment:
+        """What the post says of one symbol."""
+        return self.by_symbol.get(symbol, self.sentiment)
 
     @property
     def message_id(self) -> str:

@@ -29,9 +29,29 @@ _BARE_LINK = re.compile(
 )
 _CODE = re.compile(
     r"\$\(|\$\{|\{\s*print\b|<\?php|#!/|\becho \$|\bprint \$|&& ?\$|\bsudo \w|/(?:usr|bin|etc|home)/|~/\.\w"
-    r"|\b(?:bash|zsh|export|environment variable|env var)\b[^$]{0,40}\$[A-Z]|\$(?:PATH|HOME|USER|SHELL|PWD)\b[:/=]"
+    r"|\b(?:bash|zsh|export|environment variable|env var)\b[^$]{0,40}\$[A-Z]|\$(?:PATH|HOME)\b[:/=]"
     r"|\$[A-Z]+ ?=[^=]|;\s*\$[A-Z]+\s*[-.]?=|\$[A-Z]+->"
 )
+_CODE_HINTS = (
+    "{",
+    "=",
+    "~",
+    "->",
+    "/",
+    "$(",
+    "#!",
+    "<?",
+    "&&",
+    "echo",
+    "sudo",
+    "bash",
+    "zsh",
+    "export",
+    "env",
+    "$PATH",
+    "$HOME",
+)
+_CAPITALS = re.compile(r"(?<![\w$@#])[A-Z3]\w*")
 _PLAIN = frozenset(".,;:!?()[]\"'“”‘’«»-–—/|")
 _JOINS = frozenset("-'’")
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
@@ -107,8 +127,9 @@ class TickerReader:
         self._dropped = frozenset(tables["currencies"]) - self._universe
         self._names = {symbol: frozenset(names) for symbol, names in tables["names"].items()}
         self._market_words = frozenset(tables["market_words"])
-        self._gazetteer = Gazetteer()
-        self._business = self._market_words | self._gazetteer.talk
+        self.gazetteer = Gazetteer()
+        self._spellings = self._universe | self._aliases.keys()
+        self._business = self._market_words | self.gazetteer.talk
 
     def read(self, text: str) -> TickerReading:
         """The symbols of a post. Time is linear in the text; never raises on any text."""
@@ -123,15 +144,18 @@ class TickerReader:
             return Survey(self._reading(tagged, [], []), text, tuple(tagged))
         taken = {place.start for place in tagged}
         listed = [place for place in self._listed(text) if place.start not in taken and place.start - 1 not in taken]
-        names = [self._listing(place) for place in self._gazetteer.places(text)]
-        bare = list(self._bare(text, frozenset(place.symbol for place in names)))
+        capitals = frozenset(_CAPITALS.findall(text))
+        names: list[Place] = []
+        if not self.gazetteer.starts.isdisjoint(capitals):
+            names = [self._listing(place) for place in self.gazetteer.places(text)]
+        bare = [] if self._spellings.isdisjoint(capitals) else list(self._bare(text, names))
         places = tuple(sorted((*tagged, *listed, *names, *bare), key=lambda place: place.start))
         said = self._said(text, places)
         return Survey(self._reading(tagged, listed, said), text, places)
 
     def _proven(self, text: str) -> "list[_Tag]":
         """The cashtags that count; none in code."""
-        tags = [] if _CODE.search(text) is not None else list(self._tags(text))
+        tags = [] if _is_code(text) else list(self._tags(text))
         if any(tag.is_short for tag in tags):
             proof = self._proof(text, tags)
             tags = [tag for tag in tags if not tag.is_short or self._is_proven(tag, proof)]
@@ -151,11 +175,12 @@ class TickerReader:
         base, _, suffix = (place.symbol or "").partition(".")
         return place._replace(symbol=self._resolve(base, suffix)) if base else place
 
-    def _bare(self, text: str, named: frozenset[str | None]) -> "Iterator[Place]":
+    def _bare(self, text: str, names: list[Place]) -> "Iterator[Place]":
         """Tradable capitals with a second sign; everyday words only beside their company's name."""
+        named = {place.symbol for place in names}
         for found in (*mentions.options(text), *mentions.bare(text)):
             place = self._listing(found)
-            if place.symbol in self._universe and (found.symbol not in self._gazetteer.words or place.symbol in named):
+            if place.symbol in self._universe and (found.symbol not in self.gazetteer.words or place.symbol in named):
                 yield place
 
     def _said(self, text: str, places: tuple[Place, ...]) -> list[Place]:
@@ -163,7 +188,7 @@ class TickerReader:
         if not any(place.how in {"name", "bare"} and place.symbol in self._universe for place in places):
             return []
         alone = len({place.symbol or place.start for place in places}) == 1
-        silent = self._gazetteer.brokers if speaks_of_others(text, alone=alone) else frozenset[str]()
+        silent = self.gazetteer.brokers if speaks_of_others(text, alone=alone) else frozenset[str]()
         counted = {"name", "bare"} if self._is_market(text) else {"bare"}
         return [
             place
@@ -251,6 +276,11 @@ def _readable(text: str) -> str:
     if "@" in text:
         text = without_repeat_marks(_EMAIL.sub(" ", text))
     return _BARE_LINK.sub(" ", text) if "/" in text else text
+
+
+def _is_code(text: str) -> bool:
+    """Whether the text is a program, a shell command or a formula, where `$` starts a variable."""
+    return any(hint in text for hint in _CODE_HINTS) and _CODE.search(text) is not None
 
 
 def _others(places: list[Place], known: dict[str, None]) -> list[str]:
