@@ -1,7 +1,6 @@
-"""Recognises posts that want something of their reader: promos, bait, copies of a template, bare links and lists."""
+"""Recognises posts that want something of their reader: promos, testimonials, bait, bare links and lists."""
 
 import re
-from hashlib import blake2s
 
 from pydantic import Field
 
@@ -10,7 +9,6 @@ from pipeline.text import has_link, without_links, without_repeat_marks
 
 _TAGGED = re.compile(r"[$#@][\w.]+")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-_TEMPLATE = re.compile(r"[^\W_]+(?:[.,'’]\d+)*%?")
 
 
 def _set(words: str) -> frozenset[str]:
@@ -131,17 +129,6 @@ def spam_verdict(text: str, cashtags: int, settings: SpamSettings) -> str | None
     Greek or Cyrillic letters. `group_promo`, `testimonial`, `service_ad`, `follower_bait`: by their phrases.
     """
     return _by_shape(text, cashtags, settings) or (_by_phrase(text, settings) if settings.promos else None)
-
-
-def template(text: str, min_words: int) -> str | None:
-    """Identity of the words alone: symbols, users, tags and links may change. None below `min_words` words.
-
-    Numbers stay: news desks publish the same sentence with other figures, campaigns publish the same sentence.
-    """
-    words = _TEMPLATE.findall(_TAGGED.sub(" ", without_links(without_repeat_marks(text))).casefold())
-    if len(words) < min_words:
-        return None
-    return blake2s(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
 
 
 def _by_shape(text: str, cashtags: int, settings: SpamSettings) -> str | None:

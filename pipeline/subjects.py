@@ -61,7 +61,7 @@ _TRADES = tuple(
 # Where the wording cannot be taken at its word: negations, questions, wishes, stories of the past.
 _DOUBT = re.compile(
     r"\?|\b(?:not|never|no|nobody|if|should|would|could|might|wish|had|regret|why|or|anyone|ago"
-    r"|last (?:week|month|year))\b|n['’]t\b",
+    r"|swapped \$?\d[\d,.]*k?|last (?:week|month|year))\b|n['’]t\b",
     re.IGNORECASE,
 )
 _SPEAKS = re.compile(
@@ -141,13 +141,16 @@ class SubjectReader:
             return {}
         speakers = self._speakers(survey)
         subjects = _distinct([place for place in places if place.symbol not in speakers])
-        found = _traded(survey.text, subjects) or self._another(survey, subjects) or _clauses(survey, subjects)
+        found = _traded(survey.text, subjects)
+        if found is None:
+            found = self._another(survey, subjects) or _clauses(survey, subjects)
         return {**found, **dict.fromkeys(speakers, Said())}
 
     def _speakers(self, survey: Survey) -> frozenset[str]:
         """Brokers of the post that rate another company and are not rated themselves."""
         brokers = {place.symbol for place in survey.places if place.symbol in self._gazetteer.brokers}
-        if not brokers or not speaks_of_others(survey.text, alone=True):
+        alone = len({place.symbol or place.start for place in survey.places}) == 1
+        if not brokers or not speaks_of_others(survey.text, alone=alone):
             return frozenset()
         return frozenset(symbol for symbol in brokers if symbol and _is_speaker(survey, symbol))
 
@@ -190,18 +193,20 @@ def _same(one: Place, other: Place) -> bool:
     return one.symbol is not None and one.symbol == other.symbol
 
 
-def _traded(text: str, places: Sequence[Place]) -> dict[str, Said]:
-    """One stock exchanged for, or set over, another: "sold $AAPL to buy $TSLA", "prefer $MA over $AXP"."""
+def _traded(text: str, places: Sequence[Place]) -> dict[str, Said] | None:
+    """One stock exchanged for, or set over, another: "sold $AAPL to buy $TSLA", "prefer $MA over $AXP".
+
+    {} when such a wording is negated, asked or wished; None when there is none.
+    """
     if len(places) != 2 or places[0].symbol is None or places[1].symbol is None or _same(*places):  # noqa: PLR2004
-        return {}
+        return None
     one, other = places
-    if _DOUBT.search(text) is not None:
-        return {}
     marked = f"{text[: one.start][-60:]}{_A}{text[one.end : other.start]}{_B}{text[other.end :][:40]}"
     for first, second, pattern in _TRADES:
         if pattern.search(marked) is not None:
-            return {places[0].symbol: Said(sign=first), places[1].symbol: Said(sign=second)}
-    return {}
+            doubtful = _DOUBT.search(text) is not None
+            return {} if doubtful else {places[0].symbol: Said(sign=first), places[1].symbol: Said(sign=second)}
+    return None
 
 
 def _clauses(survey: Survey, places: Sequence[Place]) -> dict[str, Said]:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pipeline.spam import SpamSettings, spam_verdict, template
+from pipeline.spam import SpamSettings, spam_verdict
 from pipeline.text import clean
 
 
@@ -126,16 +126,6 @@ def test_greek_or_cyrillic_letters_inside_latin_words_hide_something() -> None:
     assert verdict("join our discоrd $AAPL") == "mixed_script"
     assert verdict("Сбербанк растёт, как и $AAPL") is None
     assert verdict("$MU 5 µm chips, β 1.2 🚀") is None
-
-
-def test_a_template_is_known_by_its_words_alone() -> None:
-    """Symbols, users, tags and links may change, numbers and words may not; seven words are too few for eight."""
-    first = template("Traders, this $AAPL setup made us 40 percent today http://t.co/a", 8)
-
-    assert first is not None
-    assert first == template("RT @x: traders: this $TSLA setup made us 40 percent today #win https://t.co/b", 8)
-    assert first != template("Traders, this $AAPL setup made us 41 percent today", 8)
-    assert template("one two three four five six seven $AAPL", 8) is None
 
 
 def test_what_is_read_is_bounded() -> None:

@@ -46,6 +46,25 @@ def test_what_changes_the_meaning_changes_the_fingerprint(other: str) -> None:
     assert fingerprint(other) != fingerprint(POST)
 
 
+CAMPAIGN = "One two three four five six seven eight nine {} 40% http://t.co/a"
+
+
+def test_a_campaign_under_ever_new_tickers_is_one_text() -> None:
+    """Nine words and 40% are ten: tickers, tags, users and links may change, a number or its sign may not."""
+    first = fingerprint(CAMPAIGN.format("$AAPL $MSFT"))
+
+    assert first == fingerprint("RT @x: " + CAMPAIGN.format("$TSLA #win @you").replace("t.co/a", "t.co/b"))
+    assert first != fingerprint(CAMPAIGN.format("$AAPL $MSFT").replace("40%", "41%"))
+    assert first != fingerprint(CAMPAIGN.format("$AAPL $MSFT").replace("40%", "-40%"))
+
+
+def test_short_sentences_about_two_stocks_are_two_texts() -> None:
+    """Eight words and 40% are nine: the ticker is what is new."""
+    short = CAMPAIGN.replace("nine ", "")
+
+    assert fingerprint(short.format("$AAPL")) != fingerprint(short.format("$TSLA"))
+
+
 def test_posts_of_links_only_are_told_apart() -> None:
     """A post with no words is identified by its whole text, so all such posts are not one."""
     assert fingerprint("https://t.co/a") != fingerprint("https://t.co/b")
