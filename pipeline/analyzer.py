@@ -5,7 +5,7 @@ from pydantic import Field
 from pipeline.lexicon import tokens
 from pipeline.models import AnalyzedMessage, Frozen, Label, Sentiment, SocialMessage
 from pipeline.sentiment import SentimentModel
-from pipeline.spam import SpamSettings, spam_verdict
+from pipeline.spam import LISTS, SpamSettings, spam_verdict
 from pipeline.subjects import SubjectReader, SubjectSettings, by_symbol
 from pipeline.text import clean, cut, fingerprint, is_readable
 from pipeline.tickers import Survey, TickerReader, TickerSettings
@@ -46,13 +46,13 @@ class LexiconAnalyzer:
     def analyze(self, message: SocialMessage) -> AnalyzedMessage:
         """The post with sentiment, symbols, fingerprint and spam verdict; never raises on any text.
 
-        Spam, binary, broken and bidi-marked texts are neutral with confidence 0.
+        Promos, binary, broken and bidi-marked texts are neutral with confidence 0.
         """
         text = clean(cut(message.text, self._settings.max_bytes))
         survey = self._tickers.survey(text)
         tickers = survey.reading
         spam = spam_verdict(text, tickers.cashtags, self._settings.spam)
-        is_silent = spam is not None or not is_readable(message.text)
+        is_silent = not (spam is None or spam in LISTS) or not is_readable(message.text)
         each = {} if is_silent else self._each(survey)
         whole = self._silent if is_silent else self._sentiment(text)
         return AnalyzedMessage(

@@ -25,11 +25,13 @@ _PLACE = re.compile(
     r"\b(?:chat ?rooms?|trading rooms?|discord|telegram|(?:on|our|my|via|add me on|join) whats ?app"
     r"|whats ?app (?:group|me|him|her|us|\+?\d)|(?:telegram|discord|slack|youtube|vip) channel"
     r"|(?:vip|signals?|chat|private|premium|trading|alerts?|options?|stocks?|our|my|this|facebook|\$?fb) "
-    r"(?:trading |chat |alerts? |options? |stocks? |discord |signals? )?(?:group|server|community|chat|network)s?"
+    r"(?:trading |chat |alerts? |options? |stocks? |discord |signals? |winning )?"
+    r"(?:group|server|community|chat|network)s?"
     r"|alerts? service)\b"
 )
 _PULL = re.compile(
-    r"\b(?:join|sign ?up|subscribe|link|bio|click|free|dm|inbox|limited time|opening|check out|come (?:learn|see|join)"
+    r"\b(?:join|sign ?up|subscribe|link|bio|click|free|dm|inbox|limited time|opening|check out|come (?:learn"
+    r"|see|join)"
     r"|visit|access|invite|don'?t miss|below|learn|look|best|thanks?|recommend\w*|accura\w+|patient"
     r"|every (?:day|morning)|make money"
     r"|(?:huge|big|insane|massive|real|consistent|daily|amazing|great) (?:profits?|gains?|wins?|money)"
@@ -37,9 +39,14 @@ _PULL = re.compile(
     r"|\b(?:made|make|making|earned?|gained?|banked|won|paid|profited|up)\b[^.!?]{0,40}?\d"
 )
 _JOIN = re.compile(
-    r"\bjoin (?:us|our|my|with us)\b|\bjoin (?:now|today|here|free|the (?:best|most|winning|hype|team))\b"
+    r"\bjoin (?:us|our|my|with us|this)\b|\bjoin (?:now|today|here|free|the (?:best|most|winning|hype|team))\b"
     r"|\b(?:come|to) join\b.{0,30}\bfree\b|\bin (?:(?:our|my|the) discord|(?:our|my) (?:room|group|chat|telegram))\b"
-    r"|\bour (?:\w+ )?(?:members|subscribers)\b"
+    r"|\bour (?:\w+ )?(?:members|subscribers)\b|\bvip members\b"
+    r"|\bsent to (?:our |my |all )?(?:members|subscribers) (?:this|at|in|before|already|last|on)\b"
+    r"|\blink in (?:my |our |the )?bio\b|\bmembership (?:is )?open\b|\b(?:my|our) (?:\w+ )?(?:telegram|discord"
+    r"|whatsapp)\b"
+    r"|\bwhats ?app:? \+?\d|\bcheck out (?:this|these) (?:chat|guys?|group|team|page)\b"
+    r"|\bour traders\b.{0,20}\b(?:made|banked|up)\b"
 )
 _TESTIMONIAL = re.compile(
     r"\b(?:by|with|from|following|to|of|for) (?:their|his|her|your|these|this guy'?s|@\w+'s) (?:\w+ ){0,2}?"
@@ -47,6 +54,11 @@ _TESTIMONIAL = re.compile(
     r"|\b(?:made|make|earned|gained|turned)\b[^.!?]{0,40}?\d[^.!?]{0,40}?"
     r"\b(?:with|from|by|thanks to|following) (?:them|him|her|@\w+|this (?:guy|group|team))\b"
     r"|\b(?:gains?|profits?|win|made|paid|return)\b.*\b(?:for|more) (?:details|info)\W*$"
+    r"|\b(?:dm|inbox|whatsapp|text|message) (?:me|him|her|us|them)\b(?: (?:now|for|to (?:get|join|learn|start)"
+    r"|asap|today))"
+    r"|\b(?:dm|inbox|whatsapp) (?:me|him|her|them)\W*$|\b(?:changed|change) my life\b"
+    r"|\b(?:made|earned|gained|up|turned)\b.{0,40}\d.{0,30}\b(?:with|thanks to|by"
+    r"|from) (?:\w+ )?\w+'s (?:signals?|alerts?|picks|tips)\b"
     r"|\b(?:gains?|profits?)\b.{0,80}\b(?:dm|inbox|message|text|follow|whatsapp) (?:me|him|her|us|@\w+)\b",
     re.DOTALL,
 )
@@ -57,13 +69,18 @@ _SERVICE = re.compile(
     r"|\bprints?\b.*\b(?:join|click)\b|\btrade alert originally called\b"
     r"|\buse (?:my|our) (?:referral )?link\b"
     r"|\bnew alert (?:at|via)\b|\breceived a new alert\b|\bfind active market alerts\b|\bnot a member yet\b"
+    r"|\btry (?:it|us) free\b"
+    r"|\bfree for \d+ (?:days?|hours?|weeks?)\b|\breserve (?:your|a) (?:seat|spot)\b|\bfree e-?book\b"
+    r"|\bbuy my (?:\w+ )?course\b"
     r"|\b(?:stock|free|great|awesome|our|my) newsletters?\b|#newsletter|\bclick\W*$|\bclick (?:here|for|to|the)\b"
     r"|\balerts?\b.*\bone time fee\b|\bour (?:\w+ ){0,3}?(?:alerts?|picks|signals)\b"
-    r"|\bfree (?:\w+ )?(?:signals|alerts|picks|trades?|watchlist|stock!?)\b.*\b(?:link|sign|join|bio|up|at|via|here)\b",
+    r"|\bfree (?:\w+ )?(?:signals|alerts|picks|trades?|watchlist|stock!?)\b.*\b(?:link|sign|join|bio|up|at|via"
+    r"|here)\b",
     re.DOTALL,
 )
 _BAIT = re.compile(
     r"\bfollow ?trick\b|\bgive ?a?ways?\b|\bair ?drops?\b|\b\d+ (?:retweets|rts|likes)\b"
+    r"|\bfirst \d+ (?:followers|people|members|to (?:follow|join|dm|reply))\b"
     r"|\b(?:retweet|rt|like|fav|comment) (?:this |it )?(?:and|&|\+|or|if|for|to) (?!.{0,20}@\w+:)"
     r"(?:\w+ ){0,3}?(?:follow|like|retweet|win|get|you|alert|ticker|rt|share|comment|chance)\b"
     r"|(?:^|[.!?:\n]\W*)follow (?:me|us|back|everyone|all|him|her|@\w+|for)\b|\$follow\b"
@@ -80,12 +97,20 @@ _RULES: tuple[tuple[str, frozenset[str], tuple[re.Pattern[str], ...]], ...] = (
         ),
         (_PLACE, _PULL),
     ),
-    ("group_promo", frozenset({"join", "members", "subscribers", "discord", "room", "group", "chat"}), (_JOIN,)),
+    (
+        "group_promo",
+        _set(
+            "join members subscribers discord telegram whatsapp whats room group chat bio membership traders "
+            "guys guy team page"
+        ),
+        (_JOIN,),
+    ),
     (
         "testimonial",
         _set(
             "alert alerts signal signals tips picks mentorship teaching teachings swings "
-            "ideas them him her guy group team details info dm inbox message text whatsapp thanks following"
+            "ideas them him her guy group team details info dm inbox message text whatsapp message life thanks "
+            "following"
         ),
         (_TESTIMONIAL,),
     ),
@@ -93,7 +118,7 @@ _RULES: tuple[tuple[str, frozenset[str], tuple[re.Pattern[str], ...]], ...] = (
         "service_ad",
         _set(
             "trial sign signup subscribe print prints link alert alerts member newsletter newsletters click picks "
-            "signals watchlist free"
+            "signals watchlist free course reserve ebook"
         ),
         (_SERVICE,),
     ),
@@ -101,12 +126,24 @@ _RULES: tuple[tuple[str, frozenset[str], tuple[re.Pattern[str], ...]], ...] = (
         "follower_bait",
         _set(
             "follow followed followtrick giveaway giveaways giveway give airdrop airdrops air retweet retweets rts "
-            "likes comment drop fav"
+            "likes comment drop fav first"
         ),
         (_BAIT,),
     ),
 )
 
+# One word of each of these is an offer, a call and a lure: a promo in words no rule above knows.
+_OFFERS = _set(
+    "discord telegram whatsapp chatroom chatrooms group room vip mentor mentorship course webinar signal "
+    "signals alert "
+    "alerts picks newsletter service trades tickers levels community family coach"
+)
+_CALLS = _set(
+    "join subscribe sign signup dm inbox contact click tag follow retweet comment text link learn reserve visit"
+)
+_LURES = _set(
+    "free winner winners win wins profit profits gains spots lucky daily trial best seat bio below pro morning pros"
+)
 _TRIGGERS = frozenset().union(*(triggers for _, triggers, _ in _RULES))
 
 
@@ -120,15 +157,20 @@ class SpamSettings(Frozen):
     read_characters: int = Field(default=1200, ge=100, le=16_384, description="characters searched for promo phrases")
 
 
+LISTS = frozenset({"cashtag_link", "cashtag_wall"})
+"""Verdicts on posts that name too many stocks: they are never routed, but what they say is still read."""
+
+
 def spam_verdict(text: str, cashtags: int, settings: SpamSettings) -> str | None:
     """What makes a cleaned post spam, or None.
 
     `cashtag_link`: `min_cashtags` or more, a link, at most `max_words` words (a wire's
     "$A $B $C - headline" is none). `link_only`: a link and no word.
     `cashtag_wall`: `wall_cashtags` or more and fewer words than cashtags. `mixed_script`: Latin words spelled with
-    Greek or Cyrillic letters. `group_promo`, `testimonial`, `service_ad`, `follower_bait`: by their phrases.
+    Greek or Cyrillic letters. `group_promo`, `testimonial`, `service_ad`, `follower_bait`: by their phrases. `offer`:
+    words of an offer, of a call and of a lure in one post.
     """
-    return _by_shape(text, cashtags, settings) or (_by_phrase(text, settings) if settings.promos else None)
+    return (_by_phrase(text, settings) if settings.promos else None) or _by_shape(text, cashtags, settings)
 
 
 def _by_shape(text: str, cashtags: int, settings: SpamSettings) -> str | None:
@@ -155,10 +197,9 @@ def _is_mixed(text: str, settings: SpamSettings) -> bool:
 def _by_phrase(text: str, settings: SpamSettings) -> str | None:
     lower = text[: settings.read_characters].lower().replace("’", "'").replace("t.me/", "telegram ")
     words = frozenset(_PLAIN_WORD.findall(lower))
-    if words.isdisjoint(_TRIGGERS):
-        return None
-    lower = " ".join(lower.split())
-    for name, triggers, patterns in _RULES:
-        if not words.isdisjoint(triggers) and all(pattern.search(lower) is not None for pattern in patterns):
-            return name
-    return None
+    if not words.isdisjoint(_TRIGGERS):
+        lower = " ".join(lower.split())
+        for name, triggers, patterns in _RULES:
+            if not words.isdisjoint(triggers) and all(pattern.search(lower) is not None for pattern in patterns):
+                return name
+    return "offer" if not any(words.isdisjoint(cues) for cues in (_OFFERS, _CALLS, _LURES)) else None

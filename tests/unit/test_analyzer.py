@@ -145,6 +145,15 @@ def test_a_post_carries_symbols_fingerprint_spam_and_model() -> None:
     assert analyzed.sentiment.model == ANALYZER.model
 
 
+def test_a_promo_is_neutral_whatever_it_praises_and_a_list_is_still_read() -> None:
+    """Both carry their verdict, by which the router ends them; only the promo has nothing to say."""
+    promo = analyze("$AAPL breakout, huge upgrade! Join our discord for the next one")
+    listed = analyze("Upgraded: $AAPL $MSFT $TSLA http://t.co/a")
+
+    assert (promo.spam, promo.sentiment.label, promo.sentiment.confidence) == ("group_promo", Label.NEUTRAL, 0.0)
+    assert (listed.spam, listed.sentiment.label) == ("cashtag_link", Label.BULLISH)
+
+
 def test_a_megabyte_is_cut_at_sixteen_kibibytes() -> None:
     """What stands beyond the limit is not read; the message itself stays whole."""
     text = "x " * 8192 + "$AAPL bullish " * 80_000

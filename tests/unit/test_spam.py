@@ -121,9 +121,23 @@ def test_honest_posts_with_the_words_of_promos_pass(text: str) -> None:
     assert verdict(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a course for beginners, sign up, seats are free $SPY", "offer"),
+        ("a course for beginners, seats are free $SPY", None),
+        ("sign up, seats are free $SPY", None),
+        ("a course for beginners, sign up $SPY", None),
+    ],
+)
+def test_an_offer_a_call_and_a_lure_together_are_a_promo(text: str, name: str | None) -> None:
+    """Each alone, and any two, are everyday words."""
+    assert verdict(text) == name
+
+
 def test_greek_or_cyrillic_letters_inside_latin_words_hide_something() -> None:
     """`discоrd` with a Cyrillic o; whole foreign words, µ and emoji are honest."""
-    assert verdict("join our discоrd $AAPL") == "mixed_script"
+    assert verdict("the discоrd is open $AAPL") == "mixed_script"
     assert verdict("Сбербанк растёт, как и $AAPL") is None
     assert verdict("$MU 5 µm chips, β 1.2 🚀") is None
 
