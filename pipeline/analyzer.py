@@ -53,7 +53,7 @@ class LexiconAnalyzer:
         tickers = survey.reading
         spam = spam_verdict(text, tickers.cashtags, self._settings.spam)
         is_silent = not (spam is None or spam in LISTS) or not is_readable(message.text)
-        each = {} if is_silent else self._each(survey)
+        each = {} if is_silent or spam is not None else self._each(survey)
         whole = self._silent if is_silent else self._sentiment(text)
         return AnalyzedMessage(
             message=message,

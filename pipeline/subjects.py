@@ -84,7 +84,7 @@ _DESK = re.compile(
 )
 
 
-_MOST_PLACES = 6
+_MOST_PLACES = 4
 _FIRST_WORDS = 2
 
 
@@ -134,7 +134,7 @@ class SubjectReader:
     def read(self, survey: Survey) -> dict[str, Said]:
         """What is said of single symbols where it differs from the whole post, by symbol; {} = nothing differs.
 
-        Time is linear in the text: only posts with at most six places of companies are looked at.
+        Time is linear in the text: only posts with at most four places of companies are looked at.
         """
         places = survey.places
         if not 1 <= len(places) <= _MOST_PLACES:
