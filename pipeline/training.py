@@ -198,7 +198,8 @@ def _dot(a: FloatArray, b: FloatArray) -> float:
 
 def _two_loop(gradient: FloatArray, moves: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
     if not moves:
-        return gradient / max(1.0, _dot(gradient, gradient) ** 0.5)
+        shortened: FloatArray = gradient / max(1.0, _dot(gradient, gradient) ** 0.5)
+        return shortened
     q = gradient.copy()
     shares = []
     for move, turn in reversed(moves):
