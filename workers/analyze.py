@@ -50,7 +50,7 @@ def answer(analyzer: LexiconAnalyzer, number: int, line: bytes | None) -> bytes:
     try:
         fields = _fields(line)
         name = _plain(fields.get("id", number))
-        document = described(analyzer.analyze(_message(fields, number)))
+        document = described(analyzer.analyze(as_message(fields, number)))
     except InvalidInputError as error:
         document = {"error": error.reason, "detail": str(error)}
     return orjson.dumps({"id": name, **document})
@@ -104,7 +104,8 @@ def _fields(line: bytes | None) -> dict[str, Any]:
     return dict(fields)
 
 
-def _message(fields: dict[str, Any], number: int) -> SocialMessage:
+def as_message(fields: dict[str, Any], number: int) -> SocialMessage:
+    """The fields as a post to be read, not traded. Raises InvalidInputError without a text."""
     text = fields.get("text")
     if not isinstance(text, str):
         raise InvalidInputError("missing_field", f"text is a {type(text).__name__}; valid: text")

@@ -2,15 +2,18 @@
 
 import sys
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 import orjson
 import typer
 
+from pipeline.analyzer import LexiconAnalyzer
 from pipeline.calibration import Judged
 from pipeline.errors import SettingsError
 from pipeline.models import Frozen
 from pipeline.sentiment import Channel, Model, load_model, named, parse_model
+from workers.analyze import as_message
 from workers.corpus import OWN, Corpus, labelled_files, read_corpus
 from workers.model_fit import calibrators, hold_out, judged_as, judged_known, judged_unseen, own_calibrator, train
 from workers.model_report import Measured, as_html, as_text, measured, table
@@ -62,7 +65,8 @@ def evaluate(
     Without --model everything is held out: `known` rows by cross-validation, `unseen` rows by leaving the source out.
     """
     if model is None:
-        found = _held_out(_corpus(posts, own))
+        corpus = _corpus(posts, own)
+        found = _held_out(corpus)
     else:
         corpus, stage = read_corpus(labelled_files(posts)), _read(model)
         _refuse_learned(corpus, stage)
@@ -74,7 +78,7 @@ def evaluate(
         sys.stdout.buffer.write(orjson.dumps([row.document() for row in found], option=orjson.OPT_INDENT_2) + b"\n")
     else:
         typer.echo(as_text(table(found)))
-        typer.echo(f"reliability plot: {plot}")
+        typer.echo(f"throughput: {_throughput(corpus, model):.0f} posts/s; reliability plot: {plot}")
 
 
 @app.command()
@@ -108,6 +112,16 @@ def _held_out(corpus: Corpus) -> list[Measured]:
     known: list[tuple[str, Judged]] = [(f"{source} known", judged_known(held, source)) for source in corpus.sources]
     unseen = [(f"{source} unseen", judged_unseen(held, source)) for source in corpus.strangers()]
     return [measured(name, judged) for name, judged in [*known, *unseen]]
+
+
+def _throughput(corpus: Corpus, model: Path | None) -> float:
+    """Posts a second through the whole analyzer on one core, at most 10,000 of them."""
+    analyzer = LexiconAnalyzer(frozenset(), model=_read(model or SHIPPED))
+    posts = [as_message({"text": row.text}, number) for number, row in enumerate(corpus.rows[:10_000])]
+    start = perf_counter()
+    for post in posts:
+        analyzer.analyze(post)
+    return len(posts) / (perf_counter() - start)
 
 
 def _corpus(posts: Path, own: Path) -> Corpus:
