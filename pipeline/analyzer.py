@@ -4,23 +4,35 @@ from pydantic import Field
 
 from pipeline.lexicon import tokens
 from pipeline.models import AnalyzedMessage, Frozen, Label, Sentiment, SocialMessage
-from pipeline.sentiment import SentimentModel
-from pipeline.text import SpamSettings, clean, cut, fingerprint, is_readable, spam_template
-from pipeline.tickers import TickerReader, TickerSettings
+from pipeline.sentiment import Channel, Model, SentimentModel
+from pipeline.spam import LISTS, SpamSettings, spam_verdict
+from pipeline.subjects import SubjectReader, SubjectSettings, by_symbol
+from pipeline.text import clean, cut, fingerprint, is_readable
+from pipeline.tickers import Survey, TickerReader, TickerSettings
 
 
 class AnalyzerSettings(Frozen):
-    """How much of a post is read."""
+    """How much of a post is read, what kind of channel its source is, what is spam, and what each symbol gets."""
 
     max_bytes: int = Field(default=16_384, ge=64, le=1_048_576, description="bytes of UTF-8 read of a post (16 KiB)")
     max_tokens: int = Field(default=400, ge=1, le=100_000, description="words, numbers and marks weighed for sentiment")
+    news_sources: tuple[str, ...] = Field(default=(), description="sources that carry news tweets and headlines")
+    social_sources: tuple[str, ...] = Field(default=(), description="sources where people talk; others are unknown")
     spam: SpamSettings = SpamSettings()
+    subjects: SubjectSettings = SubjectSettings()
+
+    def channel(self, source: str) -> Channel:
+        """What kind of channel a source is; `unknown`, read with most caution, unless it is named."""
+        if source in self.news_sources:
+            return Channel.NEWS
+        return Channel.SOCIAL if source in self.social_sources else Channel.UNKNOWN
 
 
 class LexiconAnalyzer:
-    """The `AnalyzerManager` that needs nothing but itself: finance lexicon, learned word weights, calibration.
+    """The `AnalyzerManager` that needs nothing but itself: finance lexicon, learned weights, calibration.
 
-    `universe`: the tradable symbols. Pure of the post; safe to share between threads.
+    `universe`: the tradable symbols. `channel`: what every post is read as, whatever its source. Pure of the post; safe
+    to share between threads.
     """
 
     def __init__(
@@ -28,32 +40,62 @@ class LexiconAnalyzer:
         universe: frozenset[str],
         settings: AnalyzerSettings | None = None,
         tickers: TickerSettings | None = None,
+        model: Model | None = None,
+        channel: Channel | None = None,
     ) -> None:
         self._settings = settings or AnalyzerSettings()
         self._tickers = TickerReader(universe, tickers)
-        self._model = SentimentModel()
+        self._subjects = SubjectReader(self._tickers.gazetteer)
+        self._model = SentimentModel(model)
+        self._channel = channel
+        self._silent = Sentiment(label=Label.NEUTRAL, score=0.0, confidence=0.0, model=self.model)
 
     @property
     def model(self) -> str:
         """Name and version of the model, as every sentiment carries it."""
-        return self._model.weights.version
+        return self._model.name
 
     def analyze(self, message: SocialMessage) -> AnalyzedMessage:
-        """The post with sentiment, symbols, fingerprint and spam verdict; never raises on any text."""
+        """The post with sentiment, symbols, fingerprint and spam verdict; never raises on any text.
+
+        Promos, binary, broken and bidi-marked texts are neutral with confidence 0.
+        """
         text = clean(cut(message.text, self._settings.max_bytes))
-        tickers = self._tickers.read(text)
+        survey = self._tickers.survey(text)
+        tickers = survey.reading
+        spam = spam_verdict(text, tickers.cashtags, self._settings.spam)
+        is_silent = not (spam is None or spam in LISTS) or not is_readable(message.text)
+        channel = self._channel or self._settings.channel(message.source)
+        each = {} if is_silent or spam is not None else self._each(survey, channel)
+        whole = self._silent if is_silent else self._sentiment(text, channel)
         return AnalyzedMessage(
             message=message,
-            sentiment=self._sentiment(message.text, text),
+            sentiment=each.pop(tickers.primary or "", whole),
             tickers=tickers,
             fingerprint=fingerprint(text),
-            spam=spam_template(text, tickers.cashtags, self._settings.spam),
+            spam=spam,
+            by_symbol=each,
         )
 
-    def _sentiment(self, raw: str, text: str) -> Sentiment:
-        """Neutral with confidence 0 where there are no words to read: empty, binary, broken or bidi-marked text."""
-        words = tokens(text)[: self._settings.max_tokens] if is_readable(raw) else []
-        if not any(word.isalpha() for word in words):
-            return Sentiment(label=Label.NEUTRAL, score=0.0, confidence=0.0, model=self.model)
-        found = self._model.reckon(words)
+    def _each(self, survey: Survey, channel: Channel) -> dict[str, Sentiment]:
+        """What the post says of single symbols, where that differs from the whole."""
+        settings = self._settings.subjects
+        said = self._subjects.read(survey) if settings.per_symbol else {}
+        return by_symbol(said, lambda text: self._sentiment(text, channel), self.model, settings) if said else {}
+
+    def _sentiment(self, text: str, channel: Channel) -> Sentiment:
+        """Neutral with confidence 0 where there are no words to read."""
+        words = tokens(text)[: self._settings.max_tokens]
+        if not any(map(str.isalpha, words)):
+            return self._silent
+        found = self._model.reckon(words, channel)
         return Sentiment(label=found.label, score=found.lean, confidence=found.confidence, model=self.model)
+
+
+def why_silent(text: str) -> str | None:
+    """Why a text has no sentiment at all: `empty`, `unreadable` (control characters, bidi marks), `no_words`."""
+    if not text.strip():
+        return "empty"
+    if not is_readable(text):
+        return "unreadable"
+    return None if any(map(str.isalpha, tokens(clean(text)))) else "no_words"

@@ -1,143 +1,179 @@
-"""How the sentiment model is fitted: sparse softmax regression, a small logistic, and isotonic calibration in numpy."""
+"""Honest probabilities: how calibrators are fitted on held-out posts, and how good labels and confidences are."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.models import FloatArray, IntArray
+from pipeline.training import minimise, softmax
 
-Objective = Callable[[FloatArray], tuple[float, FloatArray]]
-_FLAT = 1e-10
-_SMALLEST_REACH = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Sparse:
-    """Binary features of posts: entry k says that post `rows[k]` has feature `columns[k]`."""
-
-    rows: IntArray
-    columns: IntArray
-    n_rows: int
-    n_columns: int
-
-    def times(self, weights: FloatArray) -> FloatArray:
-        """Sum of the weights of each post's features: shape (n_rows,) from (n_columns,)."""
-        return np.bincount(self.rows, weights[self.columns], minlength=self.n_rows).astype(np.float64, copy=False)
-
-    def transposed_times(self, values: FloatArray) -> FloatArray:
-        """Sum over the posts that have each feature: shape (n_columns,) from (n_rows,)."""
-        return np.bincount(self.columns, values[self.rows], minlength=self.n_columns).astype(np.float64, copy=False)
+SURE = 0.85
+"""The confidence from which a post is urgent by default; the measures speak of it."""
+BINS = 15
+_PRIOR = 1e-3
 
 
-def source_weights(sources: list[str], power: float = 0.7) -> FloatArray:
-    """Row weights of mean 1 by which a source of n rows counts like n ** power, so that none drowns the others."""
-    _, index, counts = np.unique(np.array(sources), return_inverse=True, return_counts=True)
-    each: FloatArray = counts.astype(np.float64) ** (power - 1.0)
-    weights: FloatArray = each[index]
-    return weights / float(weights.mean())
+class Fitted(NamedTuple):
+    """Temperature, and shifts of bearish and bullish against neutral."""
+
+    temperature: float
+    bearish: float
+    bullish: float
+
+    def __call__(self, logits: FloatArray) -> FloatArray:
+        """Probabilities of shape (n, 3) from logits of shape (n, 2) against neutral."""
+        shifted = logits / self.temperature + np.array([self.bearish, self.bullish])
+        return softmax(np.column_stack([shifted[:, 0], np.zeros(len(shifted)), shifted[:, 1]]))
 
 
-def fit_softmax(x: Sparse, y: IntArray, weights: FloatArray, ridge: float) -> tuple[FloatArray, FloatArray]:
-    """Three-class logistic regression: (weights of shape (n_columns, 3), bias of shape (3,)). `y` is 0, 1 or 2."""
-    truth = np.eye(3)[y]
-    picked = np.arange(x.n_rows)
+def fit_temperature(logits: FloatArray, y: IntArray, weights: FloatArray, caution: float = 1.0) -> Fitted:
+    """Temperature and shifts with the least weighted log loss on held-out posts; rounded to 4 digits.
+
+    `caution` > 1 raises the temperature by that factor, and fits the shifts again to it.
+    """
+    truth, share = np.eye(3)[y], weights / weights.sum()
 
     def objective(flat: FloatArray) -> tuple[float, FloatArray]:
-        w, bias = flat[:-3].reshape(x.n_columns, 3), flat[-3:]
-        p = softmax(np.stack([x.times(w[:, k]) for k in range(3)], axis=1) + bias)
-        loss = -(weights * np.log(p[picked, y] + 1e-12)).sum() + ridge / 2 * (w**2).sum()
-        gap = (p - truth) * weights[:, None]
-        gradient = np.stack([x.transposed_times(gap[:, k]) for k in range(3)], axis=1) + ridge * w
-        return float(loss), np.concatenate([gradient.ravel(), gap.sum(axis=0)])
+        shifted = logits * np.exp(-flat[0]) + flat[1:]
+        p = softmax(np.column_stack([shifted[:, 0], np.zeros(len(shifted)), shifted[:, 1]]))
+        gap = ((p - truth) * share[:, None])[:, [0, 2]]
+        cooled = -(gap * logits).sum() * np.exp(-flat[0])
+        loss = -(share * np.log((p * truth).sum(axis=1) + 1e-12)).sum() + _PRIOR / 2 * (flat**2).sum()
+        return float(loss), np.concatenate([[cooled], gap.sum(axis=0)]) + _PRIOR * flat
 
-    flat = minimise(objective, np.zeros(x.n_columns * 3 + 3))
-    return flat[:-3].reshape(x.n_columns, 3), flat[-3:]
+    found = minimise(objective, np.zeros(3))
+    log_temperature = found[:1] + np.log(caution)
 
+    def shifts(flat: FloatArray) -> tuple[float, FloatArray]:
+        loss, slope = objective(np.concatenate([log_temperature, flat]))
+        return loss, slope[1:]
 
-def softmax(logits: FloatArray) -> FloatArray:
-    """Probabilities along the last axis."""
-    parts = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: FloatArray = parts / parts.sum(axis=-1, keepdims=True)
-    return result
-
-
-def minimise(objective: Objective, start: FloatArray, steps: int = 200, memory: int = 10) -> FloatArray:
-    """Limited-memory BFGS with backtracking (Nocedal and Wright, algorithm 7.5). Deterministic."""
-    point, (loss, gradient) = start, objective(start)
-    moves: list[tuple[FloatArray, FloatArray]] = []
-    for _ in range(steps):
-        direction = _two_loop(gradient, moves)
-        reach, new_loss, new_gradient = _backtrack(objective, point, loss, gradient, direction)
-        move, turn = -reach * direction, new_gradient - gradient
-        if float(move @ turn) > _FLAT:
-            moves = [*moves[1 - memory :], (move, turn)]
-        settled = abs(loss - new_loss) < 1e-6 * abs(loss)
-        point, loss, gradient = point + move, new_loss, new_gradient
-        if settled:
-            break
-    return point
+    bearish, bullish = minimise(shifts, found[1:]).tolist()
+    return Fitted(round(float(np.exp(log_temperature[0])), 4), round(bearish, 4), round(bullish, 4))
 
 
-def _two_loop(gradient: FloatArray, moves: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    if not moves:
-        return gradient / max(1.0, float(np.linalg.norm(gradient)))
-    q = gradient.copy()
-    shares = []
-    for move, turn in reversed(moves):
-        share = float(move @ q) / float(move @ turn)
-        shares.append(share)
-        q -= share * turn
-    move, turn = moves[-1]
-    q *= float(move @ turn) / float(turn @ turn)
-    for (move, turn), share in zip(moves, reversed(shares), strict=True):
-        q += move * (share - float(turn @ q) / float(move @ turn))
-    return q
+class Judged(NamedTuple):
+    """Labelled posts with what a model said: probabilities of shape (n, 3) and the true label 0, 1 or 2."""
+
+    p: FloatArray
+    y: IntArray
+
+    @property
+    def said(self) -> IntArray:
+        """The likeliest label."""
+        found: IntArray = self.p.argmax(axis=1)
+        return found
+
+    @property
+    def confidence(self) -> FloatArray:
+        """Its probability."""
+        found: FloatArray = self.p.max(axis=1)
+        return found
+
+    @property
+    def urgent(self) -> NDArray[np.bool_]:
+        """Directions with a confidence of SURE or more."""
+        found: NDArray[np.bool_] = (self.said != 1) & (self.confidence >= SURE)
+        return found
+
+    def part(self, rows: IntArray) -> "Judged":
+        """Some of the posts."""
+        return Judged(self.p[rows], self.y[rows])
 
 
-def _backtrack(
-    objective: Objective, point: FloatArray, loss: float, gradient: FloatArray, direction: FloatArray
-) -> tuple[float, float, FloatArray]:
-    slope = float(gradient @ direction)
-    reach = 1.0
-    while True:
-        new_loss, new_gradient = objective(point - reach * direction)
-        if new_loss <= loss - 1e-4 * reach * slope or reach < _SMALLEST_REACH:
-            return reach, new_loss, new_gradient
-        reach /= 2
+def accuracy(found: Judged) -> float:
+    """Share of posts whose likeliest label is the true one."""
+    return float((found.said == found.y).mean())
 
 
-def fit_logistic(x: FloatArray, y: FloatArray, weights: FloatArray, ridge: float = 1.0) -> FloatArray:
-    """Weights of shape (n_columns,) for P(y = 1); column 0 is the constant and is not shrunk. Newton's method."""
-    penalty = np.full(x.shape[1], ridge)
-    penalty[0] = 1e-9
-    beta = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-(x @ beta)))
-        gradient = x.T @ ((p - y) * weights) + penalty * beta
-        hessian = (x.T * (p * (1 - p) * weights)) @ x + np.diag(penalty)
-        beta = beta - np.linalg.solve(hessian, gradient)
-    return beta
+def macro_f1(found: Judged) -> float:
+    """Mean F1 of the labels that occur."""
+    said, y = found.said, found.y
+    both = [(said == k) & (y == k) for k in range(3)]
+    scores = [2 * int(both[k].sum()) / int((said == k).sum() + (y == k).sum()) for k in range(3) if (y == k).any()]
+    return float(np.mean(scores))
 
 
-def isotonic(scores: FloatArray, hits: FloatArray, weights: FloatArray, bins: int) -> tuple[FloatArray, FloatArray]:
-    """Points (score, probability) of a rising curve: equal-count bins, then pool-adjacent-violators.
-
-    `hits` is 1 where the label was right. Bins that violate the order are merged, so the curve never falls.
-    """
-    order = np.argsort(scores, kind="stable")
-    blocks: list[tuple[float, float, float]] = []
-    for part in np.array_split(order, bins):
-        mass = float(weights[part].sum())
-        blocks.append((float((scores[part] * weights[part]).sum()), float((hits[part] * weights[part]).sum()), mass))
-        while len(blocks) > 1 and blocks[-2][1] / blocks[-2][2] >= blocks[-1][1] / blocks[-1][2]:
-            last, before = blocks.pop(), blocks.pop()
-            blocks.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
-    return np.array([b[0] / b[2] for b in blocks]), np.array([b[1] / b[2] for b in blocks])
+def direction(found: Judged) -> float:
+    """Share of the posts with a direction whose likelier direction is theirs; nan without any."""
+    way = found.y != 1
+    return float(((found.p[way, 2] > found.p[way, 0]) == (found.y[way] == 2)).mean()) if way.any() else float("nan")  # noqa: PLR2004
 
 
-def calibration_error(confidence: FloatArray, hits: FloatArray, bins: int = 15) -> float:
-    """Expected calibration error: mean |confidence - hit rate| over equal-count bins, in [0, 1]."""
-    order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if part.size]
-    return float(sum(abs(confidence[p].mean() - hits[p].mean()) * p.size for p in parts) / confidence.size)
+def calibration_error(found: Judged) -> float:
+    """Expected calibration error: mean |confidence - hit rate| over BINS bins of equal width, in [0, 1]."""
+    confidence, right = found.confidence, (found.said == found.y).astype(np.float64)
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gap = np.bincount(bins, confidence - right, minlength=BINS)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+def precision(found: Judged) -> float:
+    """Share of the urgent posts that are right; nan without any."""
+    urgent = found.urgent
+    return float((found.said == found.y)[urgent].mean()) if urgent.any() else float("nan")
+
+
+def coverage(found: Judged) -> float:
+    """Share of all posts that are urgent."""
+    return float(found.urgent.mean())
+
+
+def wrong_direction(found: Judged) -> float:
+    """Share of the urgent posts whose true direction is the opposite; nan without any."""
+    urgent = found.urgent
+    return float((np.abs(found.said - found.y) == 2)[urgent].mean()) if urgent.any() else float("nan")  # noqa: PLR2004
+
+
+MEASURES: dict[str, Callable[[Judged], float]] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "direction": direction,
+    "ece": calibration_error,
+    "precision": precision,
+    "coverage": coverage,
+    "wrong_direction": wrong_direction,
+}
+
+
+class Interval(NamedTuple):
+    """A measure and its 95 % bootstrap interval; nan where there is nothing to measure."""
+
+    value: float
+    low: float
+    high: float
+
+
+def intervals(found: Judged, seed: int, rounds: int = 500) -> dict[str, Interval]:
+    """Every measure with its percentile interval over `rounds` resamples of the posts."""
+    random = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {name: [] for name in MEASURES}
+    for _ in range(rounds):
+        again = found.part(random.integers(0, len(found.y), len(found.y)))
+        for name, measure in MEASURES.items():
+            drawn[name].append(measure(again))
+    return {name: _interval(measure(found), drawn[name]) for name, measure in MEASURES.items()}
+
+
+def _interval(value: float, drawn: list[float]) -> Interval:
+    kept = [number for number in drawn if number == number]  # noqa: PLR0124  # nan is the only one unequal to itself
+    low, high = np.percentile(kept, [2.5, 97.5]).tolist() if kept else (float("nan"), float("nan"))
+    return Interval(value, low, high)
+
+
+class Bin(NamedTuple):
+    """One bar of a reliability plot: mean confidence, hit rate, and how many posts."""
+
+    confidence: float
+    right: float
+    posts: int
+
+
+def reliability(found: Judged) -> list[Bin]:
+    """The filled bins of equal width, from low to high."""
+    confidence, right = found.confidence, found.said == found.y
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    parts = [np.flatnonzero(bins == k) for k in range(BINS)]
+    return [Bin(float(confidence[p].mean()), float(right[p].mean()), p.size) for p in parts if p.size]

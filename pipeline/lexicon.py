@@ -5,39 +5,39 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-
-from pipeline.text import without_links
+from itertools import chain, pairwise
 
 _TOKEN = re.compile(
-    r"(?P<tag>\$[a-z]{1,5}(?:\.[a-z]{1,2})?(?![a-z0-9$]))"
+    r"(?P<word>(?!https?(?::|…)|www\.)[a-z]++(?!['’][a-z]))"
+    r"|(?P<link>https?(?::\S*|…)|www\.\S*)"
+    r"|(?P<tag>\$[a-z]{1,5}(?:\.[a-z]{1,2})?(?![a-z0-9$]))"
     r"|(?P<user>@\w+)"
     r"|(?P<percent>[+-]?\$?\d[\d,.]*\s?(?:%|percent\b|pct\b))"
     r"|(?P<money>[+-]?[$€£]\d[\d,.]*\s?(?:[kmb]n?\b|million|billion)?)"
     r"|(?P<year_week>\b52[\s-]?w(?:ee)?k\b)"
     r"|(?P<number>[+-]?\d[\d,.]*)"
-    r"|(?P<word>[a-z]+(?:['’][a-z]+)?)"
+    r"|(?P<quoted>[a-z]+['’][a-z]+)"
     r"|(?P<emoji>[\u2190-\u21ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff])"
     r"|(?P<mark>[?!]+)"
     r"|(?P<stop>[.;:,\n])",
 )
+_RAW = re.compile(re.sub(r"\?P<\w+>", "?:", _TOKEN.pattern))
+_REMEMBERED = 1 << 16
 _PHRASE_WORDS = 4
 _POSITION_REACH = 4
 _NEGATION_REACH = 4
-_NEGATED = -0.7
+_TURNED = -0.7
+_LONGEST_WORD = 30
+NEGATED = "not_"
+"""Mark of a token that a negation reaches."""
 _STOP = "."
 _CLAUSE_ENDS = frozenset({_STOP, "!", "?", "but", "however"})
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens of a cleaned text in lower case; cashtags, users and numbers by kind; `.` ends a clause."""
-    found: list[str] = []
-    for match in _TOKEN.finditer(without_links(text).lower()):
-        kind = match.lastgroup or ""
-        if kind != "stop":
-            found.append(_SPELLED[kind](match[0]))
-        elif found and found[-1] != _STOP:
-            found.append(_STOP)
-    return found
+    """The tokens of a cleaned text in lower case; cashtags, users, links and numbers by kind; `.` ends a clause."""
+    spelled = map(_SPELLINGS.__getitem__, _RAW.findall(text.lower()))
+    return [token for before, token in pairwise(chain((_STOP,), spelled)) if token != _STOP or before != _STOP]
 
 
 def _number(unit: str) -> Callable[[str], str]:
@@ -46,16 +46,36 @@ def _number(unit: str) -> Callable[[str], str]:
 
 
 _SPELLED: dict[str, Callable[[str], str]] = {
+    "link": lambda _: "<link>",
     "tag": lambda _: "<tag>",
     "user": lambda _: "<user>",
     "percent": _number("%"),
     "money": _number("$"),
     "number": _number("#"),
     "year_week": lambda _: "52week",
-    "word": lambda token: token.replace("’", "'"),
+    "quoted": lambda token: token.replace("’", "'"),
+    "word": str,
     "emoji": str,
+    "stop": lambda _: _STOP,
     "mark": lambda token: token[0],
 }
+
+
+class _Spellings(dict[str, str]):
+    """Token by what stands in the text, found once; emptied when it is full. Safe to share between threads."""
+
+    def __missing__(self, raw: str) -> str:
+        match = _TOKEN.match(raw)
+        kind = "word" if match is None else match.lastgroup or "word"
+        token = _SPELLED[kind](raw)[:_LONGEST_WORD]
+        if len(raw) <= _LONGEST_WORD:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[raw] = token
+        return token
+
+
+_SPELLINGS = _Spellings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +101,7 @@ class _Pass:
 
     def add(self, value: float, *, negated: bool) -> None:
         """Count a word's valence with the intensity before it; a negation turns it round, a little weaker."""
-        value *= self.factor * (_NEGATED if negated else 1.0)
+        value *= self.factor * (_TURNED if negated else 1.0)
         self.factor = 1.0
         self.bullish += max(value, 0.0)
         self.bearish += max(-value, 0.0)
@@ -99,13 +119,20 @@ class Lexicon:
         self._factors = dict.fromkeys(groups["intensifiers"], 1.5) | dict.fromkeys(groups["diminishers"], 0.5)
         self._verbs = dict.fromkeys(groups["opening_verbs"], 1) | dict.fromkeys(groups["closing_verbs"], -1)
         self._options = dict.fromkeys(groups["calls"], 1) | dict.fromkeys(groups["puts"], -1)
+        self._telling = _CLAUSE_ENDS.union(
+            self._valence, self._heads, self._negations, self._factors, self._verbs, self._options
+        )
 
     def read(self, words: Sequence[str]) -> Reading:
         """The valence of tokens and the tokens themselves, `not_` before those a negation reaches."""
         state = _Pass()
         index = 0
         while index < len(words):
-            index += self._step(state, words, index)
+            if words[index] in self._telling:
+                index += self._step(state, words, index)
+            else:
+                state.marked.append(NEGATED + words[index] if index <= state.negated_until else words[index])
+                index += 1
         return Reading(state.bullish, state.bearish, tuple(state.marked))
 
     def _step(self, state: _Pass, words: Sequence[str], index: int) -> int:
@@ -124,7 +151,7 @@ class Lexicon:
         elif word in self._verbs:
             state.verb, state.verb_at = self._verbs[word], index
         read = words[index : index + length]
-        state.marked.extend(["not_" + token for token in read] if negated else read)
+        state.marked.extend([NEGATED + token for token in read] if negated else read)
         return length
 
     def _meaning(self, state: _Pass, words: Sequence[str], index: int) -> tuple[int, float]:

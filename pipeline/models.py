@@ -157,20 +157,26 @@ class Sentiment(Frozen):
 class TickerReading(Frozen):
     """The symbols of one post.
 
-    `symbols`: canonical, in the universe, in order of appearance, no repeats. `outside`: the same, not in
-    the universe. `primary`: the first cashtag, in or out of the universe. `cashtags`: how many were counted.
+    `symbols`: canonical, in the universe, no repeats: cashtags in order of appearance, then listings ("NASDAQ:
+    AAPL", options); in a post without either, companies by name. `outside`: the same, not in the universe.
+    `primary`: the first cashtag, else listing, in or out of the universe; else the only company named.
+    `cashtags`: how many were counted. `named`: companies of the universe that a post with cashtags or listings
+    names in words alone; they may vote, never trade at once.
     """
 
     symbols: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     primary: str | None = None
     cashtags: int = Field(default=0, ge=0)
+    named: tuple[str, ...] = ()
 
 
 class AnalyzedMessage(Frozen):
     """What the collector pushes: a post with its sentiment, its symbols and the traits routing asks for.
 
-    `fingerprint` identifies near-duplicates (same normalised text). `spam` names the template or is None.
+    `sentiment` is what the post says of its primary symbol (of all, without one); `by_symbol` holds other symbols of
+    which it says something else. `fingerprint` identifies near-duplicates (same normalised text). `spam` names what
+    makes the post spam, or is None.
     """
 
     v: Literal[1] = 1
@@ -179,6 +185,11 @@ class AnalyzedMessage(Frozen):
     tickers: TickerReading
     fingerprint: str
     spam: str | None = None
+    by_symbol: dict[str, Sentiment] = Field(default_factory=dict)
+
+    def sentiment_of(self, symbol: str) -> Sentiment:
+        """What the post says of one symbol."""
+        return self.by_symbol.get(symbol, self.sentiment)
 
     @property
     def message_id(self) -> str:

@@ -83,12 +83,17 @@ def route(
     urgent = is_high_signal(message, threshold)
     inside = [
         _route_leg(message, symbol, as_of, deny, settings, urgent=urgent and symbol == message.tickers.primary)
-        for symbol in message.tickers.symbols
+        for symbol in (*message.tickers.symbols, *_voices(message))
     ]
     outside = [
         _end(message, symbol, Outcome.NO_SYMBOL, "outside_universe", symbol) for symbol in message.tickers.outside
     ]
     return (*inside, *outside)
+
+
+def _voices(message: AnalyzedMessage) -> tuple[str, ...]:
+    """Companies named in words of which the post says something of their own: they vote."""
+    return tuple(symbol for symbol in message.tickers.named if symbol in message.by_symbol)
 
 
 def end_as_duplicate(message: AnalyzedMessage, first: str) -> tuple[Leg, ...]:
@@ -139,18 +144,19 @@ def _route_leg(
         message_id=message.message_id,
         symbol=symbol,
         fate=Fate.URGENT if urgent else Fate.VOTE,
-        vote=vote_of(message, as_of, urgent=urgent),
+        vote=vote_of(message, symbol, as_of, urgent=urgent),
     )
 
 
-def vote_of(message: AnalyzedMessage, as_of: datetime, *, urgent: bool) -> Vote:
-    """The message as one compact vote that counts from `as_of` on."""
+def vote_of(message: AnalyzedMessage, symbol: str, as_of: datetime, *, urgent: bool) -> Vote:
+    """What the message says of the symbol as one compact vote that counts from `as_of` on."""
+    sentiment = message.sentiment_of(symbol)
     return Vote(
         id=message.message_id,
         by=message.message.author,
-        label=message.sentiment.label,
-        score=message.sentiment.score,
-        confidence=message.sentiment.confidence,
+        label=sentiment.label,
+        score=sentiment.score,
+        confidence=sentiment.confidence,
         created_at=message.message.created_at,
         at=as_of,
         text=message.fingerprint,

@@ -1,12 +1,8 @@
-"""The words of a post made comparable: cut, cleaned, fingerprinted, and recognised as a promo template."""
+"""The words of a post made comparable: cut, cleaned and fingerprinted."""
 
 import html
 import re
 from hashlib import blake2s
-
-from pydantic import Field
-
-from pipeline.models import Frozen
 
 # Invisible characters that join or split nothing a reader can see (soft hyphen, zero width, BOM, bidi marks).
 _INVISIBLE = dict.fromkeys(
@@ -18,17 +14,12 @@ _INVISIBLE = dict.fromkeys(
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LINK = re.compile(r"[hH][tT][tT][pP][sS]?(?::\S*|…)|[wW]{3}\.\S*")
 _REPEATED = re.compile(r"""(?:\W{0,4}\b(?:rt|mt)\b\W{0,3}@\w{1,30}:?|\W{0,3}["“]@\w{1,30}:?)\s*""", re.IGNORECASE)
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-_TAGGED = re.compile(r"[$#@][\w.]+")
+_TAG = re.compile(r"[$#@](?=[^\W\d])[\w.]+")
+_CAMPAIGN_WORDS = (
+    10  # on the tweets of 2014 all equal sentences of this length under other tickers were promos or reposts
+)
 # What identifies a post: signed numbers with their unit, words, emoji. Everything else is decoration.
 _IDENTITY = re.compile(r"[+-]?\$?\d+(?:[.,]\d+)*%?|\w+|[\u2190-\u21ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]")
-
-
-class SpamSettings(Frozen):
-    """When a post is a promo template (rules of the trade, section 1)."""
-
-    min_cashtags: int = Field(default=3, ge=1, le=100, description="cashtags from which a post may be a template")
-    max_words: int = Field(default=8, ge=0, le=100, description="words (no tags, no links) a template has at most")
 
 
 def cut(text: str, limit_bytes: int) -> str:
@@ -56,6 +47,11 @@ def is_readable(text: str) -> bool:
     return _UNREADABLE.search(text) is None
 
 
+def has_link(text: str) -> bool:
+    """Whether the text has a web address."""
+    return _LINK.search(text) is not None
+
+
 def without_links(text: str) -> str:
     """The text with every link replaced by a space."""
     return _LINK.sub(" ", text)
@@ -70,24 +66,23 @@ def without_repeat_marks(text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """What identifies a cleaned text: words, signed numbers and emoji in lower case, one space between."""
-    return " ".join(_IDENTITY.findall(without_repeat_marks(without_links(text)).casefold()))
+    """What identifies a cleaned text: words, signed numbers and emoji in lower case, one space between.
+
+    From `_CAMPAIGN_WORDS` words on, cashtags, hashtags and users are left out: campaigns publish one sentence under
+    ever new tickers.
+    """
+    plain = without_repeat_marks(without_links(text)).casefold()
+    sentence = _IDENTITY.findall(_TAG.sub(" ", plain))
+    return " ".join(sentence if len(sentence) >= _CAMPAIGN_WORDS else _IDENTITY.findall(plain))
 
 
 def fingerprint(text: str) -> str:
     """Identity of near-duplicates, 20 hex characters.
 
-    Equal for reposts that differ in RT/MT marks, links, case, white space, punctuation or HTML entities; a post
-    of nothing else is identified by its whole text. Signs of numbers, symbols and emoji make a difference.
+    Equal for reposts that differ in RT/MT marks, links, case, white space, punctuation or HTML entities, and for long
+    posts that differ in their tags; a post of nothing else is identified by its whole text. Signs of numbers, emoji
+    and, in short posts, symbols make a difference.
     """
     cleaned = clean(text)
     identity = normalise(cleaned) or cleaned
     return blake2s(identity.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
-
-
-def spam_template(text: str, cashtags: int, settings: SpamSettings) -> str | None:
-    """The promo template's name, or None: `cashtag_link` is `min_cashtags` cashtags or more, a link, few words."""
-    if cashtags < settings.min_cashtags or _LINK.search(text) is None:
-        return None
-    words = _WORD.findall(_TAGGED.sub(" ", without_links(without_repeat_marks(text))))
-    return "cashtag_link" if len(words) <= settings.max_words else None

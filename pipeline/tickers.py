@@ -1,4 +1,4 @@
-"""Which stocks a post names: cashtags told apart from leet spelling, currencies, formulas and amounts."""
+"""Which stocks a post names: by cashtag, exchange prefix, option, company name, or capitals with a second sign."""
 
 import json
 import re
@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from pydantic import Field
 
+from pipeline import mentions
+from pipeline.companies import Gazetteer, Place, speaks_of_others
 from pipeline.errors import InvalidInputError
 from pipeline.models import Frozen, TickerReading
 from pipeline.text import clean, without_links, without_repeat_marks
@@ -21,6 +23,35 @@ _AMOUNT = re.compile(r"\s?[\d.,]+\s?(?:[kmb]|mm|mn|bn|tn|mln|million|billion|tho
 _LEET = re.compile(r"[^\W\d_]\$[^\W\d_]")
 _PRICE = re.compile(r"\$\d|(?<![\d.,])\d{1,5}\.\d{1,2}(?![\d.])|\d%")
 _WORDS = re.compile(r"[a-z][a-z0-9&]+")
+_EMAIL = re.compile(r"[\w.+$-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){0,4}\.[A-Za-z]{2,24}(?!\w)")
+_BARE_LINK = re.compile(
+    r"\b[\w-]{1,64}\.(?:com|net|org|io|co|ly|me|gl|app|finance|tv|us|uk|de|info)/\S*", re.IGNORECASE
+)
+_CODE = re.compile(
+    r"\$\(|\$\{|\{\s*print\b|<\?php|#!/|\becho \$|\bprint \$|&& ?\$|\bsudo \w|/(?:usr|bin|etc|home)/|~/\.\w"
+    r"|\b(?:bash|zsh|export|environment variable|env var)\b[^$]{0,40}\$[A-Z]|\$(?:PATH|HOME)\b[:/=]"
+    r"|\$[A-Z]+ ?=[^=]|;\s*\$[A-Z]+\s*[-.]?=|\$[A-Z]+->"
+)
+_CODE_HINTS = (
+    "{",
+    "=",
+    "~",
+    "->",
+    "/",
+    "$(",
+    "#!",
+    "<?",
+    "&&",
+    "echo",
+    "sudo",
+    "bash",
+    "zsh",
+    "export",
+    "env",
+    "$PATH",
+    "$HOME",
+)
+_CAPITALS = re.compile(r"(?<![\w$@#])[A-Z3]\w*")
 _PLAIN = frozenset(".,;:!?()[]\"'“”‘’«»-–—/|")
 _JOINS = frozenset("-'’")
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
@@ -31,6 +62,10 @@ class TickerSettings(Frozen):
 
     short_letters: int = Field(
         default=2, ge=0, le=5, description="symbols of up to so many letters need plain surroundings and a second sign"
+    )
+    names: bool = Field(default=True, description="read company names and capitals with a second sign")
+    max_named: int = Field(
+        default=3, ge=1, le=100, description="symbols named without a cashtag; a post that names more names none"
     )
     max_kept: int = Field(default=50, ge=1, le=1000, description="symbols kept per post; all cashtags are counted")
 
@@ -52,11 +87,12 @@ def file_name(symbol: str) -> str:
 
 
 class _Tag(NamedTuple):
-    """A well-formed cashtag: its canonical symbol, whether it needs a second sign, where its `$` stands."""
+    """A well-formed cashtag: its canonical symbol, whether it needs a second sign, its start (the `$`) and end."""
 
     symbol: str
     is_short: bool
     start: int
+    end: int
 
 
 class _Proof(NamedTuple):
@@ -68,8 +104,19 @@ class _Proof(NamedTuple):
     start: int
 
 
+class Survey(NamedTuple):
+    """A reading with its evidence: the text it stands in (no links, no repeat marks) and every place, in order.
+
+    Places with symbols outside the universe and companies without a symbol are among them.
+    """
+
+    reading: TickerReading
+    text: str
+    places: tuple[Place, ...]
+
+
 class TickerReader:
-    """Reads the cashtags of posts against a universe of tradable symbols (any spelling `canonical` understands)."""
+    """Reads the stocks of posts against a universe of tradable symbols (any spelling `canonical` understands)."""
 
     def __init__(self, universe: frozenset[str], settings: TickerSettings | None = None) -> None:
         tables = json.loads(files("pipeline").joinpath("data/symbols.json").read_text("utf-8"))
@@ -80,26 +127,94 @@ class TickerReader:
         self._dropped = frozenset(tables["currencies"]) - self._universe
         self._names = {symbol: frozenset(names) for symbol, names in tables["names"].items()}
         self._market_words = frozenset(tables["market_words"])
+        self.gazetteer = Gazetteer()
+        self._spellings = self._universe | self._aliases.keys()
+        self._business = self._market_words | self.gazetteer.talk
 
     def read(self, text: str) -> TickerReading:
         """The symbols of a post. Time is linear in the text; never raises on any text."""
-        if "$" not in text and "&" not in text:
-            return TickerReading()
-        text = without_repeat_marks(without_links(clean(text)))
-        tags = list(self._tags(text))
+        return self.survey(text).reading
+
+    def survey(self, text: str) -> Survey:
+        """The symbols of a post and where they stand."""
+        text = _readable(text)
+        tags = self._proven(text) if "$" in text else []
+        tagged = [Place(tag.symbol, tag.start, tag.end, "cashtag") for tag in tags]
+        if not self._settings.names or len(tagged) > self._settings.max_kept:
+            return Survey(self._reading(tagged, [], []), text, tuple(tagged))
+        taken = {place.start for place in tagged}
+        listed = [place for place in self._listed(text) if place.start not in taken and place.start - 1 not in taken]
+        capitals = frozenset(_CAPITALS.findall(text))
+        names: list[Place] = []
+        if not self.gazetteer.starts.isdisjoint(capitals):
+            names = [self._listing(place) for place in self.gazetteer.places(text)]
+        bare = [] if self._spellings.isdisjoint(capitals) else list(self._bare(text, names))
+        places = tuple(sorted((*tagged, *listed, *names, *bare), key=lambda place: place.start))
+        said = self._said(text, places)
+        return Survey(self._reading(tagged, listed, said), text, places)
+
+    def _proven(self, text: str) -> "list[_Tag]":
+        """The cashtags that count; none in code."""
+        tags = [] if _is_code(text) else list(self._tags(text))
         if any(tag.is_short for tag in tags):
             proof = self._proof(text, tags)
             tags = [tag for tag in tags if not tag.is_short or self._is_proven(tag, proof)]
-        return self._reading(tags)
+        return tags
 
-    def _reading(self, tags: "list[_Tag]") -> TickerReading:
-        named = list(dict.fromkeys(tag.symbol for tag in tags if tag.symbol not in self._dropped))
-        kept = named[: self._settings.max_kept]
+    def _listed(self, text: str) -> "Iterator[Place]":
+        """Symbols that an exchange or an option names; canonical."""
+        for place in mentions.listings(text):
+            symbol = place.symbol or ""
+            base, _, suffix = symbol.replace("-", ".").replace("/", ".").partition(".")
+            resolved = self._resolve(base, suffix)
+            if resolved not in self._dropped:
+                yield place._replace(symbol=resolved)
+
+    def _listing(self, place: Place) -> Place:
+        """The place with the tradable listing of its company."""
+        base, _, suffix = (place.symbol or "").partition(".")
+        return place._replace(symbol=self._resolve(base, suffix)) if base else place
+
+    def _bare(self, text: str, names: list[Place]) -> "Iterator[Place]":
+        """Tradable capitals with a second sign; everyday words only beside their company's name."""
+        named = {place.symbol for place in names}
+        for found in (*mentions.options(text), *mentions.bare(text)):
+            place = self._listing(found)
+            if place.symbol in self._universe and (found.symbol not in self.gazetteer.words or place.symbol in named):
+                yield place
+
+    def _said(self, text: str, places: tuple[Place, ...]) -> list[Place]:
+        """Tradable companies by capitals, and by name in talk of business unless they rate others in it."""
+        if not any(place.how in {"name", "bare"} and place.symbol in self._universe for place in places):
+            return []
+        alone = len({place.symbol or place.start for place in places}) == 1
+        silent = self.gazetteer.brokers if speaks_of_others(text, alone=alone) else frozenset[str]()
+        counted = {"name", "bare"} if self._is_market(text) else {"bare"}
+        return [
+            place
+            for place in places
+            if place.how in counted and place.symbol in self._universe and place.symbol not in silent
+        ]
+
+    def _is_market(self, text: str) -> bool:
+        """Whether the post speaks of the market at all; names of companies count in no other post."""
+        return _PRICE.search(text) is not None or not self._business.isdisjoint(_WORDS.findall(text.lower()))
+
+    def _reading(self, tagged: list[Place], listed: list[Place], said: list[Place]) -> TickerReading:
+        tags = [place.symbol or "" for place in tagged]
+        known = dict.fromkeys(tags)
+        explicit = [symbol for symbol in (*known, *_others(listed, known)) if symbol not in self._dropped]
+        named = _others(said, dict.fromkeys(explicit))
+        if len(named) > self._settings.max_named:
+            named = []
+        shown = explicit or named
+        kept = shown[: self._settings.max_kept]
         return TickerReading(
             symbols=tuple(symbol for symbol in kept if symbol in self._universe),
             outside=tuple(symbol for symbol in kept if symbol not in self._universe),
-            primary=named[0] if named else None,
-            cashtags=len(tags),
+            primary=shown[0] if explicit or len(named) == 1 else None,
+            cashtags=len(tags) + len(_others(listed, known)),
+            named=tuple(named) if explicit else (),
         )
 
     def _tags(self, text: str) -> "Iterator[_Tag]":
@@ -118,7 +233,7 @@ class TickerReader:
             return None
         if is_short and not _stands_alone(text, match.start(), end):
             return None
-        return _Tag(symbol, is_short, match.start())
+        return _Tag(symbol, is_short, match.start(), end)
 
     def _resolve(self, base: str, suffix: str) -> str:
         """The symbol meant: itself, else another spelling of the same company that is in the universe."""
@@ -153,6 +268,24 @@ class TickerReader:
             or not proof.cashtags <= {tag.symbol}
             or not proof.words.isdisjoint(self._names.get(tag.symbol, ()))
         )
+
+
+def _readable(text: str) -> str:
+    """The cleaned text without links, e-mail addresses and repeat marks, which name no stocks."""
+    text = without_links(clean(text))
+    if "@" in text:
+        text = without_repeat_marks(_EMAIL.sub(" ", text))
+    return _BARE_LINK.sub(" ", text) if "/" in text else text
+
+
+def _is_code(text: str) -> bool:
+    """Whether the text is a program, a shell command or a formula, where `$` starts a variable."""
+    return any(hint in text for hint in _CODE_HINTS) and _CODE.search(text) is not None
+
+
+def _others(places: list[Place], known: dict[str, None]) -> list[str]:
+    """Symbols of the places that are not known yet, in order, no repeats."""
+    return [symbol for symbol in dict.fromkeys(place.symbol or "" for place in places) if symbol not in known]
 
 
 def _is_glued(text: str, index: int) -> bool:

@@ -18,6 +18,7 @@ from rich.console import Console
 from config.settings import Settings, effective, load_settings
 from pipeline.errors import FleetError, RefusedError, SettingsError
 from pipeline.models import OrchestratorState, TradingState
+from workers import analyze, model
 
 FAILED, SETTINGS, REFUSED = 1, 2, 3
 PACKAGES = ("config", "pipeline", "workers")
@@ -343,6 +344,10 @@ def check(*, as_json: Json = False) -> None:
     _show(document, as_json=as_json, text=text)
     if problems:
         raise typer.Exit(SETTINGS)
+
+
+app.add_typer(analyze.app)
+app.add_typer(model.app, name="model")
 
 
 # ---- inside ----------------------------------------------------------------------------------------------

@@ -1,15 +1,14 @@
 """What the analyzer says of posts, and that no text makes it raise."""
 
-import json
 import time
 from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.analyzer import AnalyzerSettings, LexiconAnalyzer
+from pipeline.analyzer import AnalyzerSettings, LexiconAnalyzer, why_silent
 from pipeline.errors import SettingsError
 from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage
-from pipeline.sentiment import SentimentModel, load_weights, parse_weights
+from pipeline.sentiment import CLOSED, Card, Channel, Model, SentimentModel, load_model, named, parse_model
 
 ANALYZER = LexiconAnalyzer(frozenset({"AAPL", "BRK.A", "C", "MSFT", "TSLA"}))
 NOON = datetime(2014, 6, 2, 12, tzinfo=UTC)
@@ -145,6 +144,15 @@ def test_a_post_carries_symbols_fingerprint_spam_and_model() -> None:
     assert analyzed.sentiment.model == ANALYZER.model
 
 
+def test_a_promo_is_neutral_whatever_it_praises_and_a_list_is_still_read() -> None:
+    """Both carry their verdict, by which the router ends them; only the promo has nothing to say."""
+    promo = analyze("$AAPL breakout, huge upgrade! Join our discord for the next one")
+    listed = analyze("Upgraded: $AAPL $MSFT $TSLA http://t.co/a")
+
+    assert (promo.spam, promo.sentiment.label, promo.sentiment.confidence) == ("group_promo", Label.NEUTRAL, 0.0)
+    assert (listed.spam, listed.sentiment.label) == ("cashtag_link", Label.BULLISH)
+
+
 def test_a_megabyte_is_cut_at_sixteen_kibibytes() -> None:
     """What stands beyond the limit is not read; the message itself stays whole."""
     text = "x " * 8192 + "$AAPL bullish " * 80_000
@@ -182,40 +190,133 @@ def test_the_same_post_is_always_read_the_same() -> None:
     assert ANALYZER.analyze(message) == other.analyze(message) == ANALYZER.analyze(message)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("PK\x03\x04", "unreadable"),
+        ("a \ud800", "unreadable"),
+        ("\u202eabc", "unreadable"),
+        ("$AAPL 5%", "no_words"),
+        ("株価は上昇", "no_words"),
+        ("going up", None),
+    ],
+)
+def test_a_silent_text_has_a_reason(text: str, reason: str | None) -> None:
+    """Why there is no sentiment at all."""
+    assert why_silent(text) == reason
+
+
+# ---- the model file ----------------------------------------------------------------------------------------
+
+SHIPPED = load_model()
+
+
+def with_card(**changes: object) -> Model:
+    """The shipped model with another card, properly named."""
+    return Model(named(SHIPPED.card.model_copy(update=changes)), SHIPPED.rows)
+
+
 def test_the_shipped_model_is_the_one_that_was_trained() -> None:
-    """Its version ends with the digest of its numbers; sources, hashes and licences are noted."""
-    weights = load_weights()
+    """Its version ends with the digest of its content; sources, hashes and licences are noted; at most 1 MiB."""
+    assert SHIPPED.card.version.endswith(SHIPPED.card.digest())
+    assert {entry.source for entry in SHIPPED.card.provenance} >= {"moritz", "sentfin", "tfns", "own_social"}
+    assert all(entry.licence != "unknown" and len(entry.sha256) == 64 for entry in SHIPPED.card.provenance)
+    assert len(SHIPPED.packed()) <= 1_048_576
 
-    assert weights.version.endswith(weights.digest())
-    assert {str(entry["source"]) for entry in weights.provenance} >= {"moritz", "sentfin", "tfns"}
-    assert all(entry["licence"] and len(str(entry["sha256"])) == 64 for entry in weights.provenance)
+
+def test_a_model_file_survives_a_round_trip() -> None:
+    """Packed and parsed, it is the same."""
+    again = parse_model(SHIPPED.packed())
+
+    assert again.card == SHIPPED.card
+    assert (again.rows == SHIPPED.rows).all()
 
 
-def test_a_changed_model_is_refused() -> None:
-    """One weight changed by hand: the fleet does not start on it."""
-    document = load_weights().model_dump()
-    document["bias"] = (0, 0)
+@pytest.mark.parametrize("place", [0.2, 0.9999])
+def test_a_changed_model_is_refused(place: float) -> None:
+    """One byte of the card or of the weights changed by hand: the fleet does not start on it."""
+    packed = bytearray(SHIPPED.packed())
+    index = packed.index(b"moritz") if place < 0.5 else int(len(packed) * place)
+    packed[index] ^= 1
 
     with pytest.raises(SettingsError, match="digest"):
-        parse_weights(json.dumps(document))
+        parse_model(bytes(packed))
+
+
+@pytest.mark.parametrize("packed", [b"", b"{}\n", b"\x00\xff" * 100, b'{"version": "stage1"}\nabc'])
+def test_what_is_no_model_is_refused(packed: bytes) -> None:
+    """Empty, another document, binary."""
     with pytest.raises(SettingsError, match="not a model"):
-        parse_weights("{}")
+        parse_model(packed)
 
 
-def test_confidence_rises_with_the_evidence() -> None:
-    """The calibration curves never fall and stay probabilities."""
-    weights = load_weights()
-
-    for curve in (weights.direction, weights.neutral):
-        assert list(curve.probabilities) == sorted(curve.probabilities)
-        assert curve.probabilities[0] == curve(-1e9) >= 0
-        assert curve.probabilities[-1] == curve(1e9) < 1
+def test_a_shortened_model_is_refused() -> None:
+    """The weights' digest is in the card."""
+    with pytest.raises(SettingsError, match="bytes of weights"):
+        parse_model(SHIPPED.packed()[:-1])
 
 
-def test_a_word_that_says_both_sides_alike_is_neutral() -> None:
-    """Equal logits of 5 for bearish and bullish beat neutral's 0, but have no direction."""
-    even = load_weights().model_copy(update={"bias": (0, 0), "words": {"torn": (5000, 5000)}})
+CLEAR = "$AAPL beats by $0.15, beats on revenue"
 
-    reckoning = SentimentModel(even).reckon(["torn"])
+
+def spoken(model: Model, source: str = "twitter") -> Sentiment:
+    """What the clear call is under a model."""
+    analyzer = LexiconAnalyzer(frozenset({"AAPL"}), model=model)
+    return analyzer.analyze(a_message(CLEAR).model_copy(update={"source": source})).sentiment
+
+
+def test_without_a_calibrator_the_fast_path_is_closed() -> None:
+    """Neutral with confidence 0, which no threshold admits, and the name says why."""
+    sentiment = spoken(with_card(calibrators={}))
+
+    assert (sentiment.label, sentiment.confidence) == (Label.NEUTRAL, 0.0)
+    assert sentiment.model.endswith(CLOSED)
+
+
+def test_a_calibrator_of_other_weights_counts_as_none() -> None:
+    """It was fitted for a digest; with another one its numbers mean nothing."""
+    foreign = {c: k.model_copy(update={"weights": "0" * 12}) for c, k in SHIPPED.card.calibrators.items()}
+
+    assert spoken(with_card(calibrators=foreign)).confidence == 0.0
+
+
+def test_a_channel_without_a_calibrator_is_read_as_unknown() -> None:
+    """The most cautious one there is."""
+    only = with_card(calibrators={Channel.UNKNOWN: SHIPPED.card.calibrators[Channel.UNKNOWN]})
+    words = ["beats", "estimates"]
+
+    assert SentimentModel(only).reckon(words, Channel.NEWS) == SentimentModel(SHIPPED).reckon(words, Channel.UNKNOWN)
+
+
+def test_a_source_is_read_as_the_kind_it_is_named() -> None:
+    """Unnamed sources are unknown; the calibrator follows the kind."""
+    settings = AnalyzerSettings(news_sources=("wire",), social_sources=("twitter",))
+
+    assert [settings.channel(name) for name in ("wire", "twitter", "other")] == [
+        Channel.NEWS,
+        Channel.SOCIAL,
+        Channel.UNKNOWN,
+    ]
+    told = LexiconAnalyzer(frozenset({"AAPL"}), settings).analyze(a_message(CLEAR)).sentiment
+    assert told == LexiconAnalyzer(frozenset({"AAPL"}), channel=Channel.SOCIAL).analyze(a_message(CLEAR)).sentiment
+    assert told.confidence != said(CLEAR).confidence
+
+
+def test_equal_chances_of_both_directions_are_none() -> None:
+    """Weights alike for both sides: no direction, whatever their size."""
+    even = Model(SHIPPED.card, SHIPPED.rows[[0, 0]])
+    calibrator = SHIPPED.card.calibrators[Channel.UNKNOWN].model_copy(update={"bearish": 3.0, "bullish": 3.0})
+    card = SHIPPED.card.model_copy(update={"calibrators": {Channel.UNKNOWN: calibrator}})
+
+    reckoning = SentimentModel(Model(card, even.rows)).reckon(["crash"])
 
     assert (reckoning.label, reckoning.lean) == (Label.NEUTRAL, 0.0)
+
+
+def test_the_card_tells_nothing_of_the_posts() -> None:
+    """Names, counts, hashes and licences: what the posts' terms allow."""
+    assert set(Card.model_fields) == {
+        "version", "about", "seed", "ridge", "step", "weights", "calibrators", "provenance",
+    }  # fmt: skip

@@ -1,69 +1,114 @@
-"""The fitting of the sentiment model, on examples small enough for paper."""
+"""Temperature, shifts and the measures of honesty, on examples small enough for paper."""
+
+import math
 
 import numpy as np
 import pytest
 
 from pipeline.calibration import (
-    Sparse,
+    Fitted,
+    Judged,
+    accuracy,
     calibration_error,
-    fit_logistic,
-    fit_softmax,
-    isotonic,
-    source_weights,
+    coverage,
+    direction,
+    fit_temperature,
+    intervals,
+    macro_f1,
+    precision,
+    reliability,
+    wrong_direction,
 )
-from pipeline.sentiment import Curve, probabilities
+
+BEARISH, NEUTRAL, BULLISH = [0.9, 0.06, 0.04], [0.1, 0.8, 0.1], [0.04, 0.06, 0.9]
 
 
-def test_sources_count_by_a_power_of_their_size() -> None:
-    """16 and 1 posts at power 0.5 count 4 to 1 in all, so 0.25 to 1 each; mean 1 over 17 rows (sum 5) is x 3.4."""
-    weights = source_weights(["a"] * 16 + ["b"], power=0.5)
-
-    assert weights == pytest.approx([0.25 * 3.4] * 16 + [3.4])
+def judged(p: list[list[float]], y: list[int]) -> Judged:
+    """Posts with these probabilities and labels."""
+    return Judged(np.array(p), np.array(y))
 
 
-def test_a_logistic_with_only_a_constant_finds_the_log_odds() -> None:
-    """Three of four right: log(3)."""
-    beta = fit_logistic(np.ones((4, 1)), np.array([1.0, 1.0, 1.0, 0.0]), np.ones(4))
-
-    assert beta == pytest.approx([np.log(3)], abs=1e-6)
+FOUR = judged([BULLISH, BULLISH, BEARISH, NEUTRAL], [2, 0, 0, 1])
+"""Four posts: a bull that is one, a bull that is a bear, a bear, a neutral."""
 
 
-def test_a_softmax_learns_which_word_means_what() -> None:
-    """Word 0 is bearish, word 1 bullish, no word neutral; the fit says so for each."""
-    x = Sparse(np.array([0, 1, 2, 3]), np.array([0, 0, 1, 1]), 6, 2)
-    y = np.array([0, 0, 2, 2, 1, 1])
+def test_an_overconfident_model_is_cooled_to_what_is_true() -> None:
+    """Logits of +-2 right three times in four: T = 2 / log(3) against the other direction, neutral never right."""
+    logits = np.array([[0.0, 2.0], [2.0, 0.0]] * 40)
+    y = np.array([2, 0] * 30 + [0, 2] * 10)
 
-    w, bias = fit_softmax(x, y, np.ones(6), ridge=0.01)
+    fitted = fit_temperature(logits, y, np.ones(80))
 
-    assert (w[0] + bias).argmax() == 0
-    assert (w[1] + bias).argmax() == 2
-    assert bias.argmax() == 1
+    p = fitted(logits)
+    assert p[0, 2] / (p[0, 2] + p[0, 0]) == pytest.approx(0.75, abs=0.02)
+    assert fitted.temperature == pytest.approx(2 / math.log(3), rel=0.05)
 
 
-def test_isotonic_merges_what_falls() -> None:
-    """Hit rates 0, 1, 0, 1 in four bins: the middle ones merge to 0.5 at score 1.5."""
-    scores = np.array([0.0, 1.0, 2.0, 3.0])
+def test_caution_cools_further_and_fits_the_shifts_again() -> None:
+    """Twice the temperature; six of ten neutral stay six of ten."""
+    logits = np.array([[0.0, 2.0], [2.0, 0.0]] * 10)
+    y = np.array([2, 0, 1, 1, 1] * 4)
 
-    points, chances = isotonic(scores, np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4), bins=4)
+    plain, cautious = (fit_temperature(logits, y, np.ones(20), caution) for caution in (1.0, 2.0))
 
-    assert points == pytest.approx([0.0, 1.5, 3.0])
-    assert chances == pytest.approx([0.0, 0.5, 1.0])
+    assert cautious.temperature == pytest.approx(2 * plain.temperature, abs=1e-3)
+    assert cautious(logits)[:, 1].mean() == pytest.approx(0.6, abs=0.02)
+
+
+def test_shifts_learn_how_often_a_channel_is_neutral() -> None:
+    """Logits that say nothing, six of ten neutral: P(neutral) 0.6, the others 0.2 each."""
+    fitted = fit_temperature(np.zeros((10, 2)), np.array([1] * 6 + [0, 0, 2, 2]), np.ones(10))
+
+    assert fitted(np.zeros((1, 2)))[0] == pytest.approx([0.2, 0.6, 0.2], abs=0.01)
+
+
+def test_a_temperature_divides_before_the_shift() -> None:
+    """(2 / 2 + 1, 0 / 2 - 1) against 0."""
+    p = Fitted(2.0, 1.0, -1.0)(np.array([[2.0, 0.0]]))
+
+    total = math.exp(2) + 1 + math.exp(-1)
+    assert p[0] == pytest.approx([math.exp(2) / total, 1 / total, math.exp(-1) / total])
+
+
+def test_measures_of_four_posts() -> None:
+    """3 of 4 right; F1 bear 2/3, neutral 1, bull 2/3; direction 2 of 3; urgent 3 of 4, 2 right, 1 the wrong way."""
+    assert accuracy(FOUR) == 0.75
+    assert macro_f1(FOUR) == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
+    assert direction(FOUR) == pytest.approx(2 / 3)
+    assert coverage(FOUR) == 0.75
+    assert precision(FOUR) == pytest.approx(2 / 3)
+    assert wrong_direction(FOUR) == pytest.approx(1 / 3)
 
 
 def test_the_calibration_error_is_the_mean_gap() -> None:
-    """Two bins of two: said 0.5, true 0.5 (gap 0); said 0.9, true 0.5 (gap 0.4); mean 0.2."""
-    error = calibration_error(np.array([0.5, 0.5, 0.9, 0.9]), np.array([0.0, 1.0, 1.0, 0.0]), bins=2)
-
-    assert error == pytest.approx(0.2)
+    """Bin of 0.9: said 0.9, right 2 of 3 (gap 0.2333 x 3); bin of 0.8: said 0.8, right (gap 0.2); over four posts."""
+    assert calibration_error(FOUR) == pytest.approx((3 * (0.9 - 2 / 3) + 0.2) / 4)
 
 
-@pytest.mark.parametrize(("score", "chance"), [(-9.0, 0.2), (0.0, 0.2), (1.0, 0.4), (2.0, 0.6), (9.0, 0.6)])
-def test_a_curve_is_straight_between_its_points_and_flat_beyond(score: float, chance: float) -> None:
-    """Points (0, 0.2) and (2, 0.6): 0.4 half-way."""
-    assert Curve(scores=(0.0, 2.0), probabilities=(0.2, 0.6))(score) == pytest.approx(chance)
+def test_neutral_is_never_urgent_and_085_is_inclusive() -> None:
+    """0.85 counts, 0.8499 does not, a sure neutral does not."""
+    p = [[0.0, 0.15, 0.85], [0.0, 0.1501, 0.8499], [0.0, 0.99, 0.01]]
+
+    assert judged(p, [2, 2, 1]).urgent.tolist() == [True, False, False]
 
 
-def test_probabilities_sum_to_one_at_any_logit() -> None:
-    """Equal logits share; a thousand does not overflow."""
-    assert probabilities(0.0, 0.0) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
-    assert probabilities(-1000.0, 1000.0) == pytest.approx((0.0, 0.0, 1.0))
+def test_without_urgent_posts_there_is_no_precision() -> None:
+    """nan, not 0 and not 1; the interval too."""
+    none = judged([NEUTRAL, NEUTRAL], [1, 1])
+
+    assert math.isnan(precision(none))
+    assert math.isnan(intervals(none, seed=1, rounds=5)["precision"].low)
+
+
+def test_intervals_hold_the_value_and_repeat() -> None:
+    """A seed gives the same interval; it holds the measured value."""
+    many = judged([BULLISH, BEARISH, NEUTRAL] * 30, [2, 0, 1, 2, 0, 2] * 15)
+    first, again = (intervals(many, seed=5, rounds=50) for _ in range(2))
+
+    assert first == again
+    assert first["accuracy"].low <= first["accuracy"].value <= first["accuracy"].high
+
+
+def test_reliability_has_the_filled_bins_only() -> None:
+    """0.8 and 0.9 lie in bins 12 and 13 of 15."""
+    assert [(bar.posts, round(bar.right, 3)) for bar in reliability(FOUR)] == [(1, 1.0), (3, 0.667)]

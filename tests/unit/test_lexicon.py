@@ -13,13 +13,13 @@ LEXICON = Lexicon()
         ("$AAPL up +5% to $100!", ["<tag>", "up", "<+%>", "to", "<$>", "!"]),
         ("@Bob isn’t #long -3.5 percent", ["<user>", "isn't", "long", "<-%>"]),
         ("52-week high: 12,000", ["52week", "high", ".", "<#>"]),
-        ("buy 🚀📈, http://x.co/sell", ["buy", "🚀", "📈", "."]),
+        ("buy 🚀📈, http://x.co/sell", ["buy", "🚀", "📈", ".", "<link>"]),
         ("..., ;", []),
         ("", []),
     ],
 )
 def test_tokens_keep_words_and_emoji_and_name_the_rest_by_kind(text: str, expected: list[str]) -> None:
-    """Cashtags, users and numbers lose their identity, links vanish, stops collapse."""
+    """Cashtags, users, links and numbers lose their identity, stops collapse."""
     assert tokens(text) == expected
 
 

@@ -265,3 +265,44 @@ def test_a_text_is_remembered_only_when_some_leg_goes_on() -> None:
     assert remembers_text(routed(a_message(symbols=("AAPL",), outside=("ZZZ",))))
     assert not remembers_text(routed(a_message(symbols=(), outside=("ZZZ",))))
     assert not remembers_text(routed(a_message(), age_s=999))
+
+
+# ---- what the post says of each symbol ---------------------------------------------------------------
+
+
+def saying(message: AnalyzedMessage, **labels: Label) -> AnalyzedMessage:
+    """The message with a reading of its own for each of these symbols, confidence 0.75."""
+    score = {Label.BULLISH: 0.5, Label.BEARISH: -0.5, Label.NEUTRAL: 0.0}
+    each = {
+        symbol: Sentiment(label=label, score=score[label], confidence=0.75, model="test")
+        for symbol, label in labels.items()
+    }
+    return message.model_copy(update={"by_symbol": each})
+
+
+def test_each_symbol_s_vote_is_what_the_post_says_of_it() -> None:
+    """Sold AAPL to buy TSLA: the primary's vote is the post's, the other has its own."""
+    message = saying(a_message(Label.BEARISH, 0.7, symbols=("AAPL", "TSLA")), TSLA=Label.BULLISH)
+    first, second = (leg.vote for leg in routed(message))
+
+    assert first is not None
+    assert second is not None
+    assert (first.label, first.score, first.confidence) == (Label.BEARISH, -0.8, 0.7)
+    assert (second.label, second.score, second.confidence) == (Label.BULLISH, 0.5, 0.75)
+
+
+def test_a_company_named_in_words_votes_only_with_a_reading_of_its_own_and_is_never_urgent() -> None:
+    """NFLX has one and votes; DIS has none; neither trades, however sure the post is."""
+    message = a_message(Label.BULLISH, 1.0, symbols=("AMZN",))
+    named = message.model_copy(update={"tickers": message.tickers.model_copy(update={"named": ("NFLX", "DIS")})})
+
+    assert fates(saying(named, NFLX=Label.BULLISH)) == [("AMZN", Fate.URGENT), ("NFLX", Fate.VOTE)]
+    assert fates(named) == [("AMZN", Fate.URGENT)]
+
+
+def test_without_a_primary_every_leg_votes() -> None:
+    """Two companies by name and no symbol: none is the primary, so none is urgent."""
+    message = a_message(Label.BULLISH, 1.0, symbols=("NFLX", "AMZN"), cashtags=0)
+    nobody = message.model_copy(update={"tickers": message.tickers.model_copy(update={"primary": None})})
+
+    assert fates(nobody) == [("NFLX", Fate.VOTE), ("AMZN", Fate.VOTE)]

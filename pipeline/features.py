@@ -1,0 +1,74 @@
+"""What a post offers the model: words, pairs and groups of letters by hashed bucket, and the lexicon's lean."""
+
+from typing import NamedTuple
+from zlib import crc32
+
+from pipeline.lexicon import NEGATED, Reading
+
+BUCKETS = 1 << 18
+"""Rows of the weight table; a feature's row is the CRC-32 of its name, cut to 18 bits."""
+LETTERS_SCALE = 0.6
+"""How much a post's groups of letters count beside its words (chosen with the held-out figures in sight)."""
+_SHORTEST, _LONGEST = 3, 5
+_LEVELS = 4
+
+
+class Features(NamedTuple):
+    """Buckets of a post: distinct words and pairs, letter groups of the distinct words, levels of the lexicon.
+
+    `words` counts 1 / sqrt(its size) each, `letters` LETTERS_SCALE / sqrt(its size), `leans` 1.
+    """
+
+    words: tuple[int, ...]
+    letters: tuple[int, ...]
+    leans: tuple[int, ...]
+
+
+def features(reading: Reading) -> Features:
+    """The features of a post as training sees them; the model sums the same ones from its caches."""
+    words = sorted(set(reading.marked))
+    pairs = sorted(set(zip(reading.marked, reading.marked[1:], strict=False)))
+    return Features(
+        words=(*map(word_bucket, words), *map(pair_bucket, pairs)),
+        letters=tuple(bucket for word in words for bucket in letter_buckets(word)),
+        leans=lean_buckets((reading.bullish, reading.bearish)),
+    )
+
+
+def word_bucket(word: str) -> int:
+    """The row of a token."""
+    return _bucket(word)
+
+
+def pair_bucket(pair: tuple[str, str]) -> int:
+    """The row of two neighbours."""
+    return _bucket(f"{pair[0]} {pair[1]}")
+
+
+def letter_buckets(word: str) -> tuple[int, ...]:
+    """The rows of 3 to 5 letters in a row, the word's edges included; none for marks, numbers and short words."""
+    bare = word.removeprefix(NEGATED)
+    if len(bare) < _SHORTEST or not bare.isalpha():
+        return ()
+    kind, edged = "!" if bare != word else "#", f"<{bare}>"
+    return tuple(
+        _bucket(f"{kind} {edged[start : start + size]}")
+        for size in range(_SHORTEST, min(_LONGEST, len(bare) + 1) + 1)
+        for start in range(len(edged) - size + 1)
+    )
+
+
+def lean_buckets(sums: tuple[float, float]) -> tuple[int, int, int]:
+    """The rows of the lexicon's sums (bullish, bearish) and of their difference, each rounded and cut to -4..4."""
+    bullish, bearish = sums
+    levels = ("bull", bullish), ("bear", bearish), ("lean", bullish - bearish)
+    first, second, third = (_bucket(f"<{name} {_level(value)}>") for name, value in levels)
+    return first, second, third
+
+
+def _level(value: float) -> int:
+    return max(-_LEVELS, min(_LEVELS, round(value)))
+
+
+def _bucket(name: str) -> int:
+    return crc32(name.encode("utf-8", "surrogatepass")) % BUCKETS

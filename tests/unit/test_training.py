@@ -1,0 +1,112 @@
+"""The fitting of the weights, on examples small enough for paper."""
+
+import numpy as np
+import pytest
+
+from pipeline.features import BUCKETS
+from pipeline.training import Lesson, Sparse, fit, minimise, quantise, source_weights
+
+WORDS = 3
+
+
+def a_lesson() -> Lesson:
+    """Thirty posts: word 0 is bearish, 1 neutral, 2 bullish; two channels."""
+    columns = np.array([0, 1, 2] * 10)
+    sources = np.array([0] * 15 + [1] * 15)
+    return Lesson(
+        Sparse(np.arange(31), columns, np.ones(30)), columns.copy(), sources, np.ones(30), np.zeros(30, dtype=bool)
+    )
+
+
+def test_it_learns_which_word_means_what() -> None:
+    """Each word's weight is highest for its side; the neutral one pulls both down."""
+    weights = fit(a_lesson(), ridge=0.1)
+
+    assert weights.shape == (2, BUCKETS)
+    assert weights[0, 0] > 0 > weights[1, 0]
+    assert weights[1, 2] > 0 > weights[0, 2]
+    assert max(weights[0, 1], weights[1, 1]) < 0
+
+
+def test_a_source_without_neutral_compares_directions_only() -> None:
+    """Its posts never pull towards or away from neutral: both directions move by opposite amounts."""
+    lesson = a_lesson()
+    ways = np.flatnonzero(lesson.y != 1)
+    only = Lesson(
+        lesson.x.part(ways), lesson.y[ways], np.zeros(20, dtype=np.int64), np.ones(20), np.ones(20, dtype=bool)
+    )
+
+    weights = fit(only, ridge=0.1)
+
+    assert weights[0, 0] == pytest.approx(-weights[1, 0], rel=1e-3)
+    assert weights[0, 0] > 0
+
+
+def test_a_feature_of_one_post_is_not_learned() -> None:
+    """Its weight stays 0."""
+    lesson = a_lesson()
+    columns = lesson.x.columns.copy()
+    columns[0] = 7
+
+    weights = fit(
+        Lesson(
+            Sparse(lesson.x.starts, columns, lesson.x.values), lesson.y, lesson.groups, lesson.weights, lesson.two_way
+        ),
+        0.1,
+    )
+
+    assert (weights[:, 7] == 0).all()
+
+
+def test_the_same_posts_give_the_same_weights() -> None:
+    """Bit by bit."""
+    assert (fit(a_lesson(), 0.1) == fit(a_lesson(), 0.1)).all()
+
+
+def test_weights_become_whole_numbers_of_steps() -> None:
+    """The largest is 127 steps: 2.54 / 127 = 0.02, so -1.0 is -50 and 0.031 is 1.55, thus 2."""
+    rows, step = quantise(np.array([[2.54, -1.0], [0.031, 0.0]]))
+
+    assert step == pytest.approx(0.02)
+    assert rows.tolist() == [[127, -50], [2, 0]]
+
+
+def test_no_weights_at_all_are_no_error() -> None:
+    """All zero stays zero."""
+    rows, step = quantise(np.zeros((2, 3)))
+
+    assert step > 0
+    assert not rows.any()
+
+
+def test_rows_can_be_taken_in_any_order() -> None:
+    """Post 1 has columns 5 and 6; posts (1, 0) give 5, 6, then 4."""
+    x = Sparse(np.array([0, 1, 3]), np.array([4, 5, 6]), np.array([1.0, 2.0, 3.0]))
+
+    part = x.part(np.array([1, 0]))
+
+    assert (part.starts.tolist(), part.columns.tolist(), part.values.tolist()) == (
+        [0, 2, 3],
+        [5, 6, 4],
+        [2.0, 3.0, 1.0],
+    )
+    assert part.times(np.arange(7.0)).tolist() == [5 * 2 + 6 * 3, 4]
+
+
+def test_sources_count_by_a_power_of_their_size() -> None:
+    """16 and 1 posts at power 0.5 count 4 to 1 in all, so 0.25 to 1 each; mean 1 over 17 rows (sum 5) is x 3.4."""
+    weights = source_weights(np.array([0] * 16 + [1]), power=0.5)
+
+    assert weights == pytest.approx([0.25 * 3.4] * 16 + [3.4])
+
+
+def test_a_bowl_is_walked_to_its_bottom() -> None:
+    """(x - 3)^2 + 10 (y + 1)^2 is least at (3, -1)."""
+
+    def bowl(
+        point: np.ndarray[tuple[int], np.dtype[np.float64]],
+    ) -> tuple[float, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+        x, y = point
+        return float((x - 3) ** 2 + 10 * (y + 1) ** 2 + 1), np.array([2 * (x - 3), 20 * (y + 1)])
+
+    assert minimise(bowl, np.zeros(2)) == pytest.approx([3, -1], abs=1e-2)

@@ -1,0 +1,146 @@
+"""`fleet model`: learn, measure, calibrate and describe the stage-1 model."""
+
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import orjson
+import typer
+
+from pipeline.analyzer import LexiconAnalyzer
+from pipeline.calibration import Judged
+from pipeline.errors import SettingsError
+from pipeline.models import Frozen
+from pipeline.sentiment import Channel, Model, load_model, named, parse_model
+from workers.analyze import as_message
+from workers.corpus import OWN, Corpus, labelled_files, read_corpus
+from workers.model_fit import calibrators, hold_out, judged_as, judged_known, judged_unseen, own_calibrator, train
+from workers.model_report import Measured, as_html, as_text, measured, table
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+SHIPPED = Path(__file__).parent.parent / "pipeline" / "data" / "stage1.bin"
+LINES = Path("model-reliability.html")
+
+Posts = Annotated[
+    Path, typer.Argument(help="folder of labelled posts (*.csv: text, label, source; *.jsonl), or one file")
+]
+Own = Annotated[Path, typer.Option(help="the project's own labelled posts")]
+ModelFile = Annotated[Path, typer.Option("--model", help="model file")]
+
+
+class Described(Frozen):
+    """What `fleet model info` says besides the card."""
+
+    bytes: int
+    fast_path: str
+
+
+@app.command("train")
+def train_model(
+    posts: Posts, own: Own = OWN, output: Annotated[Path, typer.Option(help="model file")] = SHIPPED
+) -> None:
+    """Learn weights and calibrators; the same posts give the same bytes on the same architecture."""
+    model, _ = train(_corpus(posts, own), _say)
+    output.write_bytes(model.packed())
+    typer.echo(f"{model.card.version}: {output.stat().st_size} bytes in {output}")
+
+
+@app.command()
+def evaluate(
+    posts: Posts,
+    own: Own = OWN,
+    plot: Annotated[Path, typer.Option(help="reliability plot to write, HTML")] = LINES,
+    model: Annotated[
+        Path | None, typer.Option(help="measure this model file as it is, on posts it has not learned from")
+    ] = None,
+    channel: Annotated[
+        Channel, typer.Option(help="with --model: the kind of channel the posts are read as")
+    ] = Channel.UNKNOWN,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+) -> None:
+    """Measure per source, with 95 % bootstrap intervals, and plot reliability.
+
+    Without --model everything is held out: `known` rows by cross-validation, `unseen` rows by leaving the source out.
+    """
+    if model is None:
+        corpus = _corpus(posts, own)
+        found = _held_out(corpus)
+    else:
+        corpus, stage = read_corpus(labelled_files(posts)), _read(model)
+        _refuse_learned(corpus, stage)
+        found = [
+            measured(f"{source} {channel}", judged_as(corpus, stage, source, channel)) for source in corpus.sources
+        ]
+    plot.write_text(as_html(found), encoding="utf-8")
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps([row.document() for row in found], option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        typer.echo(as_text(table(found)))
+        typer.echo(f"throughput: {_throughput(corpus, model):.0f} posts/s; reliability plot: {plot}")
+
+
+@app.command()
+def calibrate(
+    posts: Posts,
+    channel: Annotated[Channel, typer.Option(help="the kind of channel the posts come from")],
+    output: Annotated[Path, typer.Option(help="model file to write")],
+    model: ModelFile = SHIPPED,
+) -> None:
+    """Fit one channel's calibrator on your own labelled posts, which the model must not have learned from."""
+    corpus, stage = read_corpus(labelled_files(posts)), _read(model)
+    _refuse_learned(corpus, stage)
+    fitted = calibrators({channel: own_calibrator(corpus, stage)}, stage.card.weights)
+    card = stage.card.model_copy(update={"calibrators": {**stage.card.calibrators, **fitted}})
+    output.write_bytes(Model(named(card), stage.rows).packed())
+    typer.echo(f"{named(card).version}: {channel} {fitted[channel].model_dump_json()}")
+
+
+@app.command()
+def info(model: ModelFile = SHIPPED) -> None:
+    """What a model file says about itself: version, digests, provenance with licences, calibrators."""
+    stage = _read(model)
+    valid = stage.calibrator(Channel.UNKNOWN) is not None
+    about = Described(bytes=model.stat().st_size, fast_path="open" if valid else "closed: no valid calibrator")
+    document = {**stage.card.model_dump(mode="json"), **about.model_dump()}
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _held_out(corpus: Corpus) -> list[Measured]:
+    held = hold_out(corpus, _say)
+    known: list[tuple[str, Judged]] = [(f"{source} known", judged_known(held, source)) for source in corpus.sources]
+    unseen = [(f"{source} unseen", judged_unseen(held, source)) for source in corpus.strangers()]
+    return [measured(name, judged) for name, judged in [*known, *unseen]]
+
+
+def _throughput(corpus: Corpus, model: Path | None) -> float:
+    """Posts a second through the whole analyzer on one core, at most 10,000 of them."""
+    analyzer = LexiconAnalyzer(frozenset(), model=_read(model or SHIPPED))
+    posts = [as_message({"text": row.text}, number) for number, row in enumerate(corpus.rows[:10_000])]
+    start = perf_counter()
+    for post in posts:
+        analyzer.analyze(post)
+    return len(posts) / (perf_counter() - start)
+
+
+def _corpus(posts: Path, own: Path) -> Corpus:
+    return read_corpus([*labelled_files(posts), *labelled_files(own)])
+
+
+def _read(path: Path) -> Model:
+    if not path.is_file():
+        raise SettingsError(f"--model is {path}; valid: a model file, as `fleet model train` writes it")
+    return load_model() if path == SHIPPED else parse_model(path.read_bytes())
+
+
+def _refuse_learned(corpus: Corpus, stage: Model) -> None:
+    """Posts a model was learned from say nothing about how good it is."""
+    learned = {entry.sha256 for entry in stage.card.provenance}
+    for entry in corpus.provenance:
+        if entry.sha256 in learned:
+            raise SettingsError(f"the model was learned from the file of {entry.source}; valid: posts it has not seen")
+
+
+def _say(line: str) -> None:
+    typer.echo(f"model: {line}", err=True)
