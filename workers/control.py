@@ -17,7 +17,7 @@ class DriftError(FleetError):
 def resume(fleet: Runtime, who: str, why: str, *, accept: bool) -> tuple[Drift, ...]:
     """Trade again; the drift that was accepted. Raises DriftError while drift persists and is not accepted.
 
-    In event time (a replay) nothing is compared: now is not the events' time.
+    The week's loss counts anew. In event time (a replay) neither happens: now is not the events' time.
     """
     now = fleet.clock.now()
     drifts = fleet.reconciler.look(now) if fleet.settings.clock == "live" else ()
@@ -26,7 +26,8 @@ def resume(fleet: Runtime, who: str, why: str, *, accept: bool) -> tuple[Drift, 
     if drifts:
         fleet.reconciler.accept(now)
         fleet.control.note(Act("accept drift", who, "; ".join(map(str, drifts))[:400], now))
-    fleet.ledger.forgive_week(fleet.sessions.session_of(now))
+    if fleet.settings.clock == "live":
+        fleet.ledger.forgive_week(fleet.sessions.session_of(now))
     fleet.control.set(TradingState.ACTIVE, who, why, now)
     for alarm in fleet.alarms.open():
         fleet.alarms.quiet(alarm.code)
