@@ -343,6 +343,43 @@ def test_an_orders_name_is_a_function_of_its_facts() -> None:
     assert len(names | {client_order_id(*facts)}) == 6
 
 
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        (("paper", "d-1", "BRK.B", Side.BUY, "entry"), "entry-BRKB-0bb45efe1d88b66852de12e2"),
+        (("paper", "d-1", "VERYLONGSYMBOL.X", Side.SELL, "closing"), "closi-VERYLONG-e17620f4078821ba98caa1b4"),
+    ],
+)
+def test_an_orders_name_never_changes_between_releases(facts: tuple[str, str, str, Side, str], name: str) -> None:
+    """Else an upgrade would send what is at the broker again. Digests by sha256sum over the facts joined by 0x1f."""
+    assert client_order_id(*facts) == name
+
+
+@pytest.mark.parametrize(("reduce_only", "role"), [(False, "entry"), (True, "close")])
+def test_an_order_is_named_by_environment_decision_symbol_side_and_role(reduce_only: bool, role: str) -> None:  # noqa: FBT001
+    """The name that will be looked up is the one that was sent."""
+    desk = Desk(reduce_only=reduce_only)
+
+    assert desk.execute().client_order_id == client_order_id("paper", "d-AAA", "AAA", Side.BUY, role)
+
+
+def test_an_abandoned_decision_leaves_the_rates() -> None:
+    """No order came of it: the same side may enter again within the minute."""
+    desk = Desk()
+
+    assert desk.executor.abandon("d-AAA")
+    assert isinstance(desk.ledger.reserve(a_request(decision_id="next")), Reservation)
+
+
+def test_a_flattening_order_is_known_by_its_decision() -> None:
+    """Settlement tells no outcome for it."""
+    desk = Desk()
+    desk.broker.held = {"BBB": holding("BBB", 7)}
+    desk.executor.flatten(NOW, "drill")
+
+    assert [order.decision_id.split("-")[0] for order in desk.broker.submitted] == ["flatten"]
+
+
 @pytest.mark.parametrize("symbol", ["A", "BRK.B", "BTC/USD", "VERYLONGSYMBOL.X"])
 def test_an_orders_name_fits_every_broker(symbol: str) -> None:
     """At most 40 characters of A-Za-z0-9_-."""
