@@ -19,6 +19,7 @@ from config.settings import Settings, effective, load_settings
 from pipeline.errors import FleetError, RefusedError, SettingsError
 from pipeline.models import OrchestratorState, TradingState
 from workers import analyze, model
+from workers.plain import plain
 
 FAILED, SETTINGS, REFUSED = 1, 2, 3
 PACKAGES = ("config", "pipeline", "workers")
@@ -212,9 +213,9 @@ def resume(
     try:
         drifts = act(fleet, _who(by), _reason(why), accept=accept)
     except DriftError as error:
-        raise RefusedError(_plain(str(error))) from error
+        raise RefusedError(plain(str(error))) from error
     for drift in drifts:
-        typer.echo(_plain(f"accepted: {drift}"))
+        typer.echo(plain(f"accepted: {drift}"))
     typer.echo(f"trading state {TradingState.ACTIVE.value}")
 
 
@@ -225,7 +226,7 @@ def flatten(why: Why, by: By = "", *, as_json: Json = False) -> None:
     from workers.control import flatten as act
 
     rows = act(fleet, _who(by), _reason(why), fleet.clock.now())
-    text = "\n".join(_plain(f"{r['symbol']}: {r['quantity']} {r['status']} {r['error'] or ''}".rstrip()) for r in rows)
+    text = "\n".join(plain(f"{r['symbol']}: {r['quantity']} {r['status']} {r['error'] or ''}".rstrip()) for r in rows)
     if any(row["in_flight"] for row in rows):
         text += "\norders in flight may still arrive: flatten again"
     _show(rows, as_json=as_json, text=text or "flat")
@@ -248,7 +249,7 @@ def deny(
         raise SettingsError(f"KIND is {kind!r}; valid: symbol, author, source")
     act = fleet.control.allow if off else fleet.control.deny
     act(kind, name, _who(by), _reason(why), fleet.clock.now())
-    typer.echo(f"{kind} {_plain(name)} {'allowed' if off else 'denied'}")
+    typer.echo(f"{kind} {plain(name)} {'allowed' if off else 'denied'}")
 
 
 @app.command()
@@ -292,9 +293,7 @@ def trace(
 
         found = gather(fleet, wanted)
         if found is None:
-            raise RefusedError(
-                f"nothing is known of {_plain(wanted)}; `fleet inspect decisions` lists what was decided"
-            )
+            raise RefusedError(f"nothing is known of {plain(wanted)}; `fleet inspect decisions` lists what was decided")
         _show(found, as_json=as_json, text=tell(found))
 
 
@@ -313,7 +312,7 @@ def inspect(
         from workers.inspect import inspect as look
 
         rows = look(fleet, what, limit)
-        _show(rows, as_json=as_json, text="\n".join(_plain(orjson.dumps(row).decode()) for row in rows) or "nothing")
+        _show(rows, as_json=as_json, text="\n".join(plain(orjson.dumps(row).decode()) for row in rows) or "nothing")
         if serve:
             url = re.sub(r"//[^@/]*@", "//***@", os.environ.get("FLEET_REDIS_URL", ""))
             err.print(f"redis-cli -u {url}   (Ctrl-C ends)", markup=False)
@@ -327,7 +326,7 @@ def dead(*, limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20, as_json
     """What could not be used, newest first, with the reason."""
     with _reading() as fleet:
         rows = fleet.inbox.dead_letters(limit)
-        text = "\n".join(_plain(f"{r['id']} {r['stage']} {r['reason']}: {r['detail']} | {r['raw'][:80]}") for r in rows)
+        text = "\n".join(plain(f"{r['id']} {r['stage']} {r['reason']}: {r['detail']} | {r['raw'][:80]}") for r in rows)
         _show(rows, as_json=as_json, text=text or "no dead letters")
 
 
@@ -390,7 +389,7 @@ def _own_packages() -> None:
 
 def _fail(code: int, what: str, error: BaseException) -> None:
     err.print(f"[red]fleet: {what}:[/red] ", end="")
-    err.print(_plain(str(error)), markup=False, highlight=False)
+    err.print(plain(str(error)), markup=False, highlight=False)
     sys.exit(code)
 
 
@@ -490,11 +489,6 @@ def _show(document: Any, *, as_json: bool, text: Any) -> None:
         typer.echo(text)
     else:
         Console().print(text)
-
-
-def _plain(text: str) -> str:
-    """Text of strangers without control characters."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 if __name__ == "__main__":

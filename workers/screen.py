@@ -10,10 +10,17 @@ from typing import Any
 
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.table import Table
 
+from workers.plain import plain
+
 REFRESH_S = 1.0
+
+
+def escape(text: str) -> str:
+    """Words of people and strangers: no control characters, and no markup of rich's."""
+    return without_markup(plain(text))
 
 
 def status_table(found: dict[str, Any]) -> Group:

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+from workers.plain import plain
+
 Document = dict[str, Any]
 
 
 def tell(found: Document) -> str:
     """The whole trace of `workers.trace.trace` as text, in the order things happened."""
-    return "\n".join(_safe(line) for line in _tell(found))
+    return "\n".join(plain(line) for line in _tell(found))
 
 
 def _tell(found: Document) -> Iterator[str]:
@@ -140,8 +142,3 @@ def _order(order: Document) -> Iterator[str]:
 def _end(fields: Document) -> str:
     why = f" by {fields['stage']} {fields['rule']}: observed {fields['observed']}, limit {fields['limit']}"
     return f"{fields.get('state', 'unknown')}{why if fields.get('rule') else ''} at {fields.get('at', '?')}"
-
-
-def _safe(line: str) -> str:
-    """Text of strangers without control characters, so that it cannot move the cursor or forge a line."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
