@@ -28,7 +28,7 @@ def status_table(found: dict[str, Any]) -> Group:
     head = Table(title=f"signal-fleet ({found['profile']}) at {found['at'][:19]}Z", show_header=False)
     control = found["control"]
     head.add_row("state", escape(f"{found['state']} ({found['state_by']})"))
-    head.add_row("trading", _shown(f"{control['trading_state']} ({control['reason']}, {control['by']})"))
+    head.add_row("trading", escape(f"{control['trading_state']} ({control['reason']}, {control['by']})"))
     head.add_row("venue", _venue(found["venue"]))
     head.add_row("stream waiting", str(found["stream"]["waiting"]))
     head.add_row("lists", f"{found['lists']['votes']} votes of {found['lists']['symbols']} symbols")
@@ -39,16 +39,11 @@ def status_table(found: dict[str, Any]) -> Group:
     head.add_row("RQ workers", str(len(found["workers"])))
     head.add_row("dead letters", str(found["dead"]))
     for alarm in found["alarms"]:
-        head.add_row("[red]ALARM[/red]", _shown(f"{alarm['code']} {alarm['subject']}: {alarm['detail']}"))
+        head.add_row("[red]ALARM[/red]", escape(f"{alarm['code']} {alarm['subject']}: {alarm['detail']}"))
     book = found["book"]
     worth = book.get("unknown") or f"{Decimal(book['equity']):,.2f} / {Decimal(book['cash']):,.2f} USD"
     head.add_row("equity / cash", worth)
     return Group(head, _acts(control["history"]), outcome_table(found), _positions(found["book"]["positions"]))
-
-
-def _shown(text: str) -> str:
-    """Words of people and venues as they are written: no markup, no character that acts on a terminal."""
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def _acts(history: list[dict[str, Any]]) -> Table:
@@ -56,7 +51,7 @@ def _acts(history: list[dict[str, Any]]) -> Table:
     for name in ("when", "what", "by", "reason"):
         table.add_column(name)
     for act in history:
-        table.add_row(f"{act['at']:%Y-%m-%d %H:%M:%S}", *(_shown(act[name]) for name in ("what", "by", "reason")))
+        table.add_row(f"{act['at']:%Y-%m-%d %H:%M:%S}", *(escape(act[name]) for name in ("what", "by", "reason")))
     return table
 
 
