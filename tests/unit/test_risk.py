@@ -515,3 +515,133 @@ def test_a_refused_check_changes_nothing() -> None:
 
     assert desk.check() == Refusal(Stage.RISK, "open_positions", "11", "10")
     assert replace(desk.ledger.snapshot(SESSION)) == before
+
+
+# ---- in words ----------------------------------------------------------------------------------------
+
+
+def words(answer: Reservation | Refusal) -> tuple[str, str, str]:
+    """Rule, observed value and limit, as a person reads them."""
+    assert isinstance(answer, Refusal), answer
+    assert answer.stage is Stage.RISK
+    return answer.rule, answer.observed, answer.limit
+
+
+MINUTE_AGO, SOON = NOW - timedelta(minutes=1), NOW + timedelta(seconds=2)
+IN_SESSIONS = RiskSettings(max_quote_age_s=None, max_quote_sessions=0)
+
+
+@pytest.mark.parametrize(
+    ("desk", "expected"),
+    [
+        (Desk(control=FakeControl(fails=True)), ("trading_state", "unknown", "ACTIVE")),
+        (Desk(control=FakeControl(TradingState.HALTED)), ("trading_state", "HALTED", "ACTIVE")),
+        (Desk(control=FakeControl(TradingState.REDUCING)), ("trading_state", "REDUCING", "ACTIVE")),
+        (Desk(control=FakeControl(deny="symbol:AAA")), ("denied", "symbol:AAA", "not on a deny-list")),
+        (Desk(market=FakeMarket(fails=MarketDataError("x"))), ("no_quote", "market data failed", "a quote")),
+        (Desk(market=FakeMarket({"AAA": D(0)})), ("bad_quote", "0 USD", "> 0 USD")),
+        (Desk(market=FakeMarket({"AAA": D(100)}, quoted_at=SOON)), ("quote_age", "-2 s", ">= 0 s")),
+        (Desk(market=FakeMarket({"AAA": D(100)}, quoted_at=MINUTE_AGO)), ("quote_age", "60 s", "5 s")),
+        (
+            Desk(market=FakeMarket({"AAA": D(100)}, quoted_at=NOW - timedelta(days=3)), settings=IN_SESSIONS),
+            ("quote_age", "1 sessions", "0 sessions"),
+        ),
+        (Desk(market=FakeMarket({"AAA": D(104)})), ("price_collar", "0.0400", "0.03")),
+        (Desk(cash=D(0)), ("equity", "0.00 USD", "> 0 USD")),
+    ],
+)
+def test_a_refusal_says_what_was_seen_and_what_was_allowed(desk: Desk, expected: tuple[str, str, str]) -> None:
+    """Operators read these words in traces and summaries."""
+    assert words(desk.check()) == expected
+
+
+def test_a_missing_quote_is_said_so() -> None:
+    """None at all."""
+    risk = RiskManager(MemoryLedger(D(1)), WeekdaySessions(), FakeMarket(), FakeControl(), RiskSettings())
+
+    assert words(risk.check(a_recommendation(), NOW)) == ("no_quote", "none", "a quote")
+
+
+def test_a_missing_number_is_named() -> None:
+    """With its value."""
+    assert words(Desk().check(levels=a_levels(stop_distance=D(0)))) == ("missing_input", "stop_distance 0", "> 0")
+
+
+def test_a_position_that_would_be_added_to_is_named() -> None:
+    """One share is a position too."""
+    desk = Desk()
+    desk.hold_position(quantity=1)
+
+    assert words(desk.check()) == ("position_held", "1 shares", "no adding")
+
+
+def test_less_than_a_share_says_how_much_was_wanted() -> None:
+    """10 % of 900 is 90 dollars: 0.9 shares of 100, a quarter of them 0.225."""
+    assert words(Desk(cash=D(900)).check(size_factor=0.25)) == ("max_position", "0.2250 shares", ">= 1 share")
+
+
+def test_week_loss_and_drawdown_say_how_much() -> None:
+    """3,000 lost in LOS; then 1,000 BBB bought at 100 and marked at 90: 10,000 of 87,000, the limit is 2,610."""
+    desk = Desk()
+    desk.lose("3000")
+    assert [words(one) for one in desk.risk.review(SESSION, NOW)] == [("week_loss", "3000.00 USD", "3000.00 USD")]
+    assert desk.control.reduced == ["week loss 3000.00 USD, limit 3000.00 USD"]
+    assert desk.risk.drawdown(SESSION) is None
+    desk.hold_position("BBB", 1000)
+    desk.ledger.mark({"BBB": D(90)})
+    drawdown = desk.risk.drawdown(SESSION)
+
+    assert drawdown is not None
+    assert words(drawdown) == ("unrealised_drawdown", "10000.00 USD", "2610.00 USD")
+
+
+def test_a_drawdown_exactly_at_the_limit_warns() -> None:
+    """100 BBB bought at 100, marked at 80: 2,000 lost, equity 100,000, the limit is 2 % of it."""
+    desk = Desk(cash=D(102_000), settings=RiskSettings(warn_drawdown=D("0.02")))
+    desk.hold_position("BBB", 100)
+    desk.ledger.mark({"BBB": D(80)})
+
+    assert desk.risk.drawdown(SESSION) is not None
+
+
+def test_other_reservations_use_up_exposure() -> None:
+    """BBB holds 98,000 of 100,000, CCC has 1,000 reserved: 1,000 / 100 = 10 shares are left for AAA."""
+    desk = Desk()
+    desk.hold_position("BBB", 980)
+    desk.ledger.reserve(a_request("CCC"))
+
+    assert shares(desk.check()) == 10
+
+
+def test_a_penny_stock_has_a_price() -> None:
+    """One dollar is a price: 10,000 / 1 = 10,000 shares at most, the position limit the same, the stop 0.02 away."""
+    desk = Desk(market=FakeMarket({"AAA": D(1)}))
+
+    assert shares(desk.check(levels=a_levels("1", "0.02", "0.04"))) == 10_000
+
+
+def test_a_dollar_of_equity_is_equity() -> None:
+    """It is refused for its size, not as an account without money."""
+    assert words(Desk(cash=D(1)).check())[0] == "max_position"
+
+
+def test_the_exposure_limit_is_a_share_of_equity() -> None:
+    """Half of 100,000 is 50,000; 45,000 are in BBB, so 5,000 are left: 50 shares; the ledger gets the same ceiling."""
+    desk = Desk(settings=RiskSettings(max_gross_exposure=D("0.5")))
+    desk.hold_position("BBB", 450)
+
+    assert shares(desk.check()) == 50
+
+
+def test_closing_is_explained() -> None:
+    """The whole position, whatever the budget."""
+    desk = Desk()
+    desk.hold_position(quantity=7)
+    answer = desk.check(signal=a_signal(direction=Direction.SHORT))
+
+    assert isinstance(answer, Reservation)
+    assert (answer.sizing["binding"], answer.sizing["shares_close"], answer.sizing["factor"]) == (
+        "close",
+        "7.0000",
+        "1",
+    )
