@@ -72,7 +72,6 @@ class MarketSettings(Frozen):
     index_symbol: str | None = Field(
         default=None, pattern=r"^[A-Z]{1,5}(\.[A-Z])?$", description="the market's own symbol; none = no index checks"
     )
-    calendar: Literal["XNYS"] = Field(default="XNYS", description="exchange whose sessions count")
     calendar_start: date = Field(
         default=date(1990, 1, 1), ge=date(1970, 1, 1), le=date(2035, 12, 31), description="first day the calendar knows"
     )
