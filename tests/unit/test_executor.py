@@ -17,6 +17,7 @@ from pipeline.models import (
     Direction,
     ExecutionResult,
     GateVerdict,
+    Levels,
     OrderReport,
     OrderStatus,
     Position,
@@ -452,3 +453,91 @@ def test_flatten_says_when_the_broker_cannot_be_asked() -> None:
 
     assert [r.error for r in results] == ["BrokerError: no answer"]
     assert replace(results[0], error=None).symbol == "*"
+
+
+@pytest.mark.parametrize(("quantity", "side"), [(1, Side.SELL), (-1, Side.BUY)])
+def test_a_flattening_order_carries_the_whole_position_at_what_was_paid(quantity: int, side: Side) -> None:
+    """One share, long or short: no stop, no target, its reference is the average price."""
+    desk = Desk()
+    desk.broker.held = {"BBB": holding("BBB", quantity)}
+    desk.executor.flatten(NOW, "drill")
+    order = desk.broker.submitted[0]
+
+    assert (order.side, order.quantity, order.reduce_only) == (side, 1, True)
+    assert order.levels == Levels(D(100), D(0), D(0), D(100), D(100), D("0.0001"))
+
+
+def test_the_act_of_flattening_names_its_order() -> None:
+    """By moment, reason and symbol; the digest by sha256sum over the three joined by 0x1f."""
+    desk = Desk()
+    desk.broker.held = {"BBB": holding("BBB", 7)}
+    desk.executor.flatten(NOW, "drill")
+
+    assert desk.broker.submitted[0].decision_id == "flatten-b05052dca10b938e1af0b891"
+
+
+def test_a_closed_gate_without_a_reason_is_refused_as_closed() -> None:
+    """Whoever made the verdict."""
+    result = Desk().execute(GateVerdict(open=False, factor=D(0), checks=()))
+
+    assert result.refusal == Refusal(Stage.GATE, "gate", "closed", "open")
+
+
+def test_a_failure_before_the_request_names_no_order_and_no_shares() -> None:
+    """Nothing left the house."""
+    desk = Desk()
+    desk.control.fails = True
+
+    assert desk.execute() == ExecutionResult("", "AAA", Side.BUY, 0, None, error="TransientError: no answer")
+
+
+def test_an_answer_that_cannot_be_kept_says_so() -> None:
+    """The broker failed and the memory too: SENT is as open a question as UNKNOWN."""
+    desk = Desk(broker=FakeBroker(fails=BrokerError("time-out")))
+    patched: Any = desk.intents
+
+    def deaf(*_: object) -> None:
+        raise TransientError("redis is gone")
+
+    patched.record = deaf
+    result = desk.execute()
+
+    assert (result.unknown, result.error) == (True, "TransientError: redis is gone")
+
+
+@pytest.mark.parametrize(("direction", "side"), [(Direction.LONG, Side.BUY), (Direction.SHORT, Side.SELL)])
+def test_an_order_that_is_no_longer_kept_is_an_error_of_its_side(direction: Direction, side: Side) -> None:
+    """A job of a month ago: nothing is decided again."""
+    desk = Desk()
+    name = desk.execute().client_order_id
+    patched: Any = desk.intents
+    patched.get = lambda _name: None
+
+    assert desk.executor.begin(a_signal(direction=direction)) == ExecutionResult(
+        name, "AAA", side, 0, None, error="FleetError: its order is no longer kept"
+    )
+
+
+@dataclass
+class Tripped:
+    """A breaker that holds entries back."""
+
+    asked: int = 0
+
+    def permit(self) -> Refusal | None:
+        self.asked += 1
+        return Refusal(Stage.EXECUTOR, "breaker", "5 failures", "4 in 60 s")
+
+
+@pytest.mark.parametrize("reduce_only", [False, True])
+def test_a_tripped_breaker_holds_entries_back_and_lets_exits_go(reduce_only: bool) -> None:  # noqa: FBT001
+    """Getting out is always tried."""
+    desk = Desk(reduce_only=reduce_only)
+    breaker: Any = Tripped()
+    desk.executor = TradeExecutor(
+        desk.broker, desk.intents, desk.ledger, WeekdaySessions(), ExecutorSettings(), "paper", breaker=breaker
+    )
+    result = desk.execute()
+
+    assert (result.refusal is None, len(desk.broker.submitted)) == (reduce_only, int(reduce_only))
+    assert bool(desk.reserved) is reduce_only

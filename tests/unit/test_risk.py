@@ -645,3 +645,18 @@ def test_closing_is_explained() -> None:
         "7.0000",
         "1",
     )
+
+
+def test_the_fleet_itself_sets_reducing_under_its_own_name() -> None:
+    """Who reduced is asked by the next person."""
+    asked: list[str] = []
+
+    class Named(FakeControl):
+        def reduce(self, by: str, reason: str, at: datetime) -> None:
+            asked.append(by)
+
+    desk = Desk(control=Named())
+    desk.lose("3000")
+    desk.risk.review(SESSION, NOW)
+
+    assert asked == ["risk"]
