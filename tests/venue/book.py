@@ -165,6 +165,12 @@ class VenueBook:
             held = sum((q * self._marks[s] for s, q in self._positions.items() if q), D(0))
             return {"cash": str(self._cash), "equity": str(self._cash + held)}
 
+    def summary(self) -> dict[str, Any]:
+        """Cash, equity, positions and the bodies of working entries, for one that plays the market."""
+        with self._lock:
+            working = [order.body for order in self._orders if order.working]
+            return {**self.account(), "positions": self.positions(), "working": working}
+
     def mark(self, symbol: str) -> Decimal | None:
         """The last price of a symbol that ever traded here."""
         with self._lock:

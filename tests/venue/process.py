@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 class VenueProcess:
     """Starts `python -m tests.venue`, which prints its address, and stops it at the end."""
 
-    def __init__(self, seed: int | None = None, share: float = 0.3) -> None:
-        self._options = [] if seed is None else ["--seed", str(seed), "--share", str(share)]
+    def __init__(self, seed: int | None = None, share: float = 0.3, cash: str = "100000") -> None:
+        die = [] if seed is None else ["--seed", str(seed), "--share", str(share)]
+        self._options = ["--cash", cash, *die]
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -50,6 +51,10 @@ class VenueProcess:
         """What it really has."""
         found = self._call("/control/book", None)
         return Book(**found | {"events": [Event(**event) for event in found["events"]]})
+
+    def summary(self) -> dict[str, Any]:
+        """Cash, equity, positions, and the working entries with the end of their session; no toxic touches this."""
+        return dict(self._call("/control/summary", {}))
 
     def poison(self, *toxics: Toxic) -> None:
         """Add toxics to the end of the script."""

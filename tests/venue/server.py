@@ -279,6 +279,8 @@ def _control(venue: LyingVenue, path: str, body: dict[str, Any]) -> tuple[int, A
         book.move(**body)
     elif path == "/control/expire":
         book.expire(**body)
+    elif path == "/control/summary":
+        return 200, book.summary()
     elif path == "/control/requests":
         return 200, venue.requests
     else:

@@ -1,0 +1,168 @@
+"""The fleet's processes as children of the harness, forked from it, traced, and brought back when they die.
+
+They run the same code as `fleet route`, `fleet schedule` and `fleet work`; what a supervisor of one machine does about
+a dead worker's jobs is done by the product's own `Crew`.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from tests.chaos.market import ShortSessions
+from tests.chaos.points import Points, trace
+from workers.fleet import Crew
+from workers.process import Heartbeat, process_name, run_process
+from workers.stop import Stop
+from workers.wiring import Runtime
+from workers.work import work
+
+PR_SET_CHILD_SUBREAPER: Final = 36
+QUIET_EXIT: Final = 0
+
+
+@dataclass
+class ChaosRuntime(Runtime):
+    """The product's composition, with sessions of a minute."""
+
+    start: datetime = field(default_factory=lambda: datetime.min)
+
+    @cached_property
+    def sessions(self) -> Any:
+        """Sessions around the run's start."""
+        return ShortSessions(self.start)
+
+
+@dataclass
+class _Life:
+    """One child's role and present process."""
+
+    name: str
+    role: str
+    pid: int | None = None
+    lives: int = 0
+
+
+class ForkedCrew:
+    """Implements what `Crew` needs of a supervisor: `poll`, `pids`, `fatal`, `finished` and `shut_down`."""
+
+    def __init__(self, make: Callable[[], Runtime], roles: dict[str, int], points: Points, logs: Path) -> None:
+        self._make = make
+        self._points = points
+        self._logs = logs
+        self._lives = [
+            _Life(f"{role}-{n + 1}" if role.startswith("work-") else role, role)
+            for role, number in roles.items()
+            for n in range(number)
+        ]
+        self.fatal: int | None = None
+        self.finished = False
+        self.deaths: dict[int, int] = {}
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        self.crew = Crew(make(), [], {}, None)
+        self.crew.supervisor = self  # type: ignore[assignment] # the same interface
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return {life.name: life.pid for life in self._lives if life.pid is not None}
+
+    @property
+    def lives(self) -> int:
+        """Processes started so far."""
+        return sum(life.lives for life in self._lives)
+
+    def poll(self) -> None:
+        """Notice deaths, begin new lives."""
+        self._reap()
+        if not self.finished:
+            for life in self._lives:
+                if life.pid is None:
+                    life.pid, life.lives = self._begin(life), life.lives + 1
+
+    def end(self, *prefixes: str, patience_s: float = 30.0) -> list[str]:
+        """SIGTERM to the roles that begin so; names of those that had to be killed."""
+        mine = [life for life in self._lives if life.role.startswith(prefixes)]
+        for life in mine:
+            if life.pid is not None:
+                os.kill(life.pid, signal.SIGTERM)
+        deadline = time.monotonic() + patience_s
+        self.finished = True
+        while any(life.pid is not None for life in mine) and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(0.02)
+        stuck = [life for life in mine if life.pid is not None]
+        for life in stuck:
+            os.kill(life.pid or 0, signal.SIGKILL)
+        return [life.name for life in stuck]
+
+    def shut_down(self) -> None:
+        """End all at once."""
+        self.finished = True
+        for life in self._lives:
+            if life.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(life.pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        by_pid = {life.pid: life for life in self._lives if life.pid is not None}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            self.deaths[code] = self.deaths.get(code, 0) + 1
+            life = by_pid.get(pid)
+            if life is not None:
+                life.pid = None
+                self.crew._on_exit(life.name, pid, code)
+
+    def _begin(self, life: _Life) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            self._redirect(life.name)
+            code = self._live(life)
+        except BaseException as error:  # noqa: BLE001 - a forked child must never return into the harness
+            print(f"{life.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            code = int(error.code or 0) if isinstance(error, SystemExit) else 1
+        finally:
+            os._exit(code)
+
+    def _redirect(self, name: str) -> None:
+        log = os.open(self._logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.setsid()
+
+    def _live(self, life: _Life) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        fleet = self._make()
+        queue = life.role.removeprefix("work-") if life.role.startswith("work-") else None
+        trace(self._points, life.role, f"horse-{queue}" if queue else None)
+        if queue:
+            return work(fleet, queue)
+        return self._turn(fleet, life.role)
+
+    def _turn(self, fleet: Runtime, role: str) -> int:
+        """What `fleet route` and `fleet schedule` do."""
+        name, stop = process_name(role), Stop().listen()
+        beat = Heartbeat(fleet.client, fleet.keys, name, role)
+        if role.startswith("route"):
+            return run_process(name, fleet.router(name).step, heartbeat=beat, interval=0.0, stop=stop)
+        turn = fleet.scheduler.turn
+        return run_process(name, lambda: turn(fleet.clock.now()), heartbeat=beat, interval=1.0, stop=stop)

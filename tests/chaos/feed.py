@@ -1,0 +1,89 @@
+"""Posts of all kinds, the same for the same seed: urgent and calm, for hot symbols and cold ones, and what is no signal."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage, TickerReading
+
+HOT: Final = ("HOTA", "HOTB", "HOTC", "HOTD")
+COLD: Final = tuple(f"C{a}{b}" for a in "ABCDEFGHIJ" for b in "ABCDEF")
+SYMBOLS: Final = (*HOT, *COLD)
+KINDS: Final = {
+    "urgent_hot": 24,
+    "urgent_cold": 30,
+    "calm": 30,
+    "pair": 6,
+    "no_symbol": 3,
+    "list_post": 2,
+    "neutral": 3,
+    "same_text": 2,
+}
+
+
+@dataclass
+class Feed:
+    """Makes posts; `made` are all so far, in order."""
+
+    seed: int
+    made: list[AnalyzedMessage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._dice = random.Random(self.seed)
+
+    def some(self, count: int, now: datetime) -> list[AnalyzedMessage]:
+        """The next posts, created now."""
+        posts = [self._post(now) for _ in range(count)]
+        self.made += posts
+        return posts
+
+    def times(self) -> int:
+        """How often the next post is delivered: mostly once, at most three times."""
+        return self._dice.choices((1, 2, 3), (6, 3, 1))[0]
+
+    def _post(self, now: datetime) -> AnalyzedMessage:
+        kind = self._dice.choices(list(KINDS), list(KINDS.values()))[0]
+        number = len(self.made) + self._dice.randrange(1_000_000) * 100_000
+        label = Label.BULLISH if self._dice.random() < 0.8 else Label.BEARISH
+        if kind == "urgent_hot":
+            return _message(number, now, (self._dice.choice(HOT),), label, 0.95)
+        if kind == "urgent_cold":
+            return _message(number, now, (self._dice.choice(COLD),), label, 0.9)
+        if kind == "pair":
+            return _message(number, now, tuple(self._dice.sample(SYMBOLS, 2)), label, 0.8)
+        if kind == "no_symbol":
+            return _message(number, now, (), label, 0.9)
+        if kind == "list_post":
+            return _message(number, now, tuple(self._dice.sample(SYMBOLS, 5)), label, 0.9)
+        if kind == "neutral":
+            return _message(number, now, (self._dice.choice(SYMBOLS),), Label.NEUTRAL, 0.99)
+        if kind == "same_text" and self.made:
+            first = self._dice.choice(self.made[-50:])
+            return _message(number, now, (self._dice.choice(SYMBOLS),), label, 0.8, text=first.fingerprint)
+        return _message(number, now, (self._calm_symbol(),), label, 0.8)
+
+    def _calm_symbol(self) -> str:
+        """Votes gather on a third of the symbols, or two would rarely meet."""
+        return self._dice.choice(SYMBOLS[::3])
+
+
+def _message(
+    number: int, now: datetime, symbols: Sequence[str], label: Label, confidence: float, text: str = ""
+) -> AnalyzedMessage:
+    sign = {Label.BULLISH: 1, Label.BEARISH: -1, Label.NEUTRAL: 0}[label]
+    facts: dict[str, Any] = {"created_at": now, "received_at": now}
+    return AnalyzedMessage(
+        message=SocialMessage(
+            message_id=f"chaos-{number}",
+            source="chaos",
+            source_id=str(number),
+            author=f"by-{number % 997}",
+            text=" ".join(f"${symbol}" for symbol in symbols) + f" {number}",
+            **facts,
+        ),
+        sentiment=Sentiment(label=label, score=0.95 * sign, confidence=confidence, model="chaos"),
+        fingerprint=text or f"text-{number}",
+        tickers=TickerReading(symbols=tuple(symbols), primary=symbols[0] if symbols else None, cashtags=len(symbols)),
+    )

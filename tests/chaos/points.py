@@ -1,0 +1,193 @@
+"""Crash points: every call to Redis or to the venue, found by tracing, each with a moment before and one after it.
+
+A point is (role, phase, call, caller): `horse-immediate after EVALSHA @ workers/adapters/intents_redis.py:mark_sent`.
+The table is shared by all processes of a run: it counts how often each point was reached, and hands out each death
+once, so what has not been killed yet is killed at the next chance.
+"""
+
+import fcntl
+import mmap
+import os
+import random
+import signal
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import redis
+from redis.client import Pipeline, PubSub
+
+from workers.adapters.http_bounded import BoundedHttp
+
+SLOTS: Final = 16_384
+SLOT: Final = struct.Struct("<II")  # reached, killed
+CLOCK: Final = struct.Struct("<d")
+ROLES: Final = 64
+MODE: Final = struct.Struct("<dd")  # seconds between deaths of a role, chance of a death at a point killed before
+BEFORE, AFTER = "before", "after"
+PARTS_SHOWN: Final = 4
+QUIET: Final = -1.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Point:
+    """One moment of one call of one kind of process."""
+
+    role: str
+    caller: str
+    call: str
+    phase: str
+
+    def __str__(self) -> str:
+        """As the log and the matrix show it."""
+        return f"{self.role} {self.phase} {self.call} @ {self.caller}"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How often a point was reached, and how often a process died there."""
+
+    reached: int
+    killed: int
+
+
+class Points:
+    """The table of a run in `folder`; every process that is forked after its making shares it."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._log = os.open(folder / "points.log", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._lock = os.open(folder / "points.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._map = mmap.mmap(-1, SLOTS * SLOT.size + ROLES * CLOCK.size + MODE.size)
+        self._path = folder / "points.log"
+        self._seed = seed
+        self._dice = random.Random(seed)
+        self._pid = os.getpid()
+        self.calm()
+
+    # ---- what the harness says ---------------------------------------------------------------------------
+
+    def calm(self) -> None:
+        """Nobody dies from now on."""
+        self._set_mode(QUIET, 0.0)
+
+    def arm(self, every_s: float, again: float) -> None:
+        """Kill at points not killed before, at most once in `every_s` seconds and role; at others by chance `again`."""
+        self._set_mode(every_s, again)
+
+    def counts(self) -> dict[Point, Count]:
+        """Every point that was reached."""
+        lines = self._path.read_text().splitlines()
+        points = {Point(*line.split("\t")) for line in lines}
+        return {point: Count(*self._read(_slot(point))) for point in sorted(points)}
+
+    def untested(self) -> list[Point]:
+        """Points that were reached and at which nobody died."""
+        return [point for point, count in self.counts().items() if count.killed == 0]
+
+    # ---- what a process does -----------------------------------------------------------------------------
+
+    def reach(self, point: Point) -> None:
+        """This process is at the point; it may not return."""
+        slot = _slot(point)
+        reached, killed = self._read(slot)
+        SLOT.pack_into(self._map, slot * SLOT.size, reached + 1, killed)
+        if reached == 0:
+            os.write(self._log, ("\t".join((point.role, point.caller, point.call, point.phase)) + "\n").encode())
+        every_s, again = MODE.unpack_from(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size)
+        if every_s == QUIET or (killed and self._roll() >= again):
+            return
+        self._die_if_due(point, slot, every_s)
+
+    def _die_if_due(self, point: Point, slot: int, every_s: float) -> None:
+        """One death at a time and role; the table remembers it before it happens."""
+        clock = SLOTS * SLOT.size + zlib.crc32(point.role.encode()) % ROLES * CLOCK.size
+        fcntl.lockf(self._lock, fcntl.LOCK_EX)
+        (last,) = CLOCK.unpack_from(self._map, clock)
+        due = time.monotonic() - last >= every_s
+        if due:
+            reached, killed = self._read(slot)
+            SLOT.pack_into(self._map, slot * SLOT.size, reached, killed + 1)
+            CLOCK.pack_into(self._map, clock, time.monotonic())
+        fcntl.lockf(self._lock, fcntl.LOCK_UN)
+        if due:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _roll(self) -> float:
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            self._dice = random.Random(self._seed * 1_000_003 + self._pid)
+        return self._dice.random()
+
+    def _read(self, slot: int) -> tuple[int, int]:
+        reached, killed = SLOT.unpack_from(self._map, slot * SLOT.size)
+        return reached, killed
+
+    def _set_mode(self, every_s: float, again: float) -> None:
+        MODE.pack_into(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size, every_s, again)
+
+
+def _slot(point: Point) -> int:
+    return zlib.crc32("\t".join((point.role, point.caller, point.call, point.phase)).encode()) % SLOTS
+
+
+# ---- tracing: every way a process of ours speaks to Redis or to the venue ----------------------------------
+
+
+def trace(points: Points, role: str, horse: str | None = None) -> None:
+    """From now on every call of this process is a point; `horse`: the role of processes it forks."""
+    mine = os.getpid()
+
+    @contextmanager
+    def at(call: str) -> Iterator[None]:
+        who = role if os.getpid() == mine or horse is None else horse
+        caller = _caller(sys._getframe(3))
+        points.reach(Point(who, caller, call, BEFORE))
+        yield
+        points.reach(Point(who, caller, call, AFTER))
+
+    _wrap(redis.Redis, "execute_command", at, lambda _self, *args: _word(args))
+    _wrap(Pipeline, "immediate_execute_command", at, lambda _self, *args: _word(args))
+    _wrap(Pipeline, "execute", at, lambda self, *_: _pipeline(self))
+    _wrap(PubSub, "execute_command", at, lambda _self, *args: _word(args))
+    _wrap(BoundedHttp, "_once", at, lambda _self, method, path: f"{method} /{path.strip('/').split('/')[0]}")
+
+
+def _wrap(owner: type, name: str, at: Callable[[str], Any], title: Callable[..., str]) -> None:
+    real = getattr(owner, name)
+
+    def traced(self: Any, *args: Any, **options: Any) -> Any:
+        with at(title(self, *args)):
+            return real(self, *args, **options)
+
+    setattr(owner, name, traced)
+
+
+def _word(args: tuple[Any, ...]) -> str:
+    """The command's name."""
+    word = args[0]
+    return str(word.decode() if isinstance(word, bytes) else word).upper()
+
+
+def _pipeline(pipeline: Any) -> str:
+    """The commands of a pipeline, each named once."""
+    names = list(dict.fromkeys(_word(command[0]) for command in pipeline.command_stack))
+    shown = "+".join(names[:PARTS_SHOWN]) + ("+..." if len(names) > PARTS_SHOWN else "")
+    return f"[{shown or 'nothing'}]"
+
+
+def _caller(frame: FrameType | None) -> str:
+    """The innermost line of ours or of RQ's that asked: file and function."""
+    while frame is not None:
+        path = frame.f_code.co_filename
+        for root in ("/workers/", "/rq/"):
+            if root in path and "/redis/" not in path:
+                return f"{root[1:]}{path.rsplit(root, 1)[1]}:{frame.f_code.co_name}"
+        frame = frame.f_back
+    return "elsewhere"

@@ -1,0 +1,231 @@
+"""What must hold when all is quiet, from three witnesses: the outcomes, the venue's own book, and the whole keyspace."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from pipeline.models import AnalyzedMessage, Outcome
+from pipeline.router import leg_id
+from tests.venue.book import Book
+from workers.adapters.rq_factory import QUEUES, started
+from workers.wiring import Runtime
+
+INTERIM: Final = frozenset({Outcome.BUFFERED, Outcome.HELD, Outcome.SUBMITTED})
+SLACK: Final = Decimal("0.01")  # dollars
+#: Keys without a TTL that a fleet keeps for good or that have a bound of their own.
+KEPT: Final = re.compile(
+    r"fleet:(state|control|control-history|alarms|open-alarms|environment|tally|analyzed|dead|account|positions|marks"
+    r"|batches|claim-sequence|decisions|fills|breaker|source:.*|seen:.*|heartbeats|venue-known)"
+)
+RQ_KEPT: Final = re.compile(r"rq:(queues|workers|workers:.*|finished:.*|failed:.*|wip:.*|clean_registries.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of the run's settings, as the venue's book is held against them."""
+
+    position: Decimal  # of equity, in one symbol
+    gross: Decimal  # of equity, in all
+    open_positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything the promises are judged by."""
+
+    fleet: Runtime
+    posts: Sequence[AnalyzedMessage]
+    book: Book
+    limits: Limits
+    top_equity: Decimal  # the most the account ever had: no limit in dollars was higher
+
+
+def broken(evidence: Evidence) -> list[str]:
+    """Every promise that does not hold, in words; empty when all do."""
+    checks = (_legs, _tally, _orders, _reports, _books, _limits, _left_behind, _lives)
+    return [f"{check.__name__.strip('_')}: {fault}" for check in checks for fault in check(evidence)]
+
+
+# ---- outcomes --------------------------------------------------------------------------------------------
+
+
+def _legs(e: Evidence) -> Iterator[str]:
+    """Every message has its legs, or one null leg, and each ended."""
+    states = leg_states(e.fleet)
+    expected: set[str] = set()
+    for post in e.posts:
+        whole = leg_id(post.message_id, None)
+        each = {leg_id(post.message_id, symbol) for symbol in post.tickers.symbols} or {whole}
+        mine = {whole} if whole in states else each
+        expected |= mine
+        for leg in sorted(mine):
+            state = states.get(leg)
+            if state is None or state in INTERIM:
+                yield f"{leg} ended as {state}"
+    yield from (f"{leg} is nobody's leg" for leg in sorted(states.keys() - expected))
+
+
+def _tally(e: Evidence) -> Iterator[str]:
+    """The counters say what the records say."""
+    tally, states = e.fleet.journal.tally(), leg_states(e.fleet)
+    counted = {name.removeprefix("leg:"): n for name, n in tally.items() if name.startswith("leg:") and n}
+    found = Counter(str(state) for state in states.values())
+    if counted != dict(found):
+        yield f"counted {counted}, found {dict(found)}"
+    if tally.get("accepted") != len(e.posts):
+        yield f"accepted {tally.get('accepted')} of {len(e.posts)} posts"
+    if tally.get("legs") != len(states):
+        yield f"{tally.get('legs')} legs counted, {len(states)} found"
+
+
+# ---- orders ----------------------------------------------------------------------------------------------
+
+
+def _orders(e: Evidence) -> Iterator[str]:
+    """Orders at the broker are intents settled; nothing was asked twice, nothing made twice."""
+    intents = _intents(e.fleet)
+    yield from (f"{name} was made {n} times" for name, n in e.book.made.items() if n != 1)
+    yield from (f"{name} was asked for {n} times" for name, n in e.book.asked.items() if n != 1)
+    for name, order in e.book.orders.items():
+        intent = intents.get(name)
+        if intent is None:
+            yield f"order {name} at the venue has no intent"
+        elif intent["state"] != "DONE" or intent["settled"] != "1":
+            yield f"order {name} is {intent['state']}, settled {intent['settled']}; the venue says {order['status']}"
+    for name, intent in intents.items():
+        if intent["state"] != "DONE":
+            yield f"intent {name} is {intent['state']}"
+    decisions = Counter(intent["decision"] for intent in intents.values())
+    yield from (f"decision {decision} sent {n} orders" for decision, n in decisions.items() if n != 1)
+
+
+def _reports(e: Evidence) -> Iterator[str]:
+    """A decision says `executed` if and only if its order filled at the venue, and the other ends likewise."""
+    for name, intent in _intents(e.fleet).items():
+        order = e.book.orders.get(name)
+        said = e.fleet.journal.outcome(intent["decision"])
+        if intent["decision"].startswith("flatten"):
+            continue
+        if order is None:
+            want = {Outcome.UNFILLED, Outcome.BROKER_REJECTED}
+        else:
+            want = {Outcome.EXECUTED} if order["filled_quantity"] else {Outcome.UNFILLED, Outcome.BROKER_REJECTED}
+        if said not in want:
+            yield f"{intent['decision']} ended {said}, its order {name} is {order and order['status']}"
+    sent = {intent["decision"] for intent in _intents(e.fleet).values()}
+    states = {name: state for name, state in _outcomes(e.fleet).items() if state is Outcome.EXECUTED}
+    for decision in states.keys() - sent:
+        owner = _field(e.fleet, decision, "decision")
+        if owner not in sent:
+            yield f"{decision} ended executed without an order"
+
+
+def _books(e: Evidence) -> Iterator[str]:
+    """Our positions and cash are the venue's."""
+    day = e.fleet.sessions.session_of(e.fleet.clock.now())
+    ours = e.fleet.ledger.snapshot(day)
+    shares = {symbol: position.quantity for symbol, position in ours.positions.items()}
+    if shares != e.book.positions:
+        yield f"we hold {shares}, the venue {e.book.positions}"
+    if abs(ours.cash - Decimal(e.book.cash)) > SLACK:
+        yield f"our cash is {ours.cash}, the venue's {e.book.cash}"
+
+
+def _limits(e: Evidence) -> Iterator[str]:
+    """At no moment of the venue's own order of events was a limit passed."""
+    one, gross = e.top_equity * e.limits.position + SLACK, e.top_equity * e.limits.gross + SLACK
+    for event in e.book.events:
+        for symbol, dollars in event.worst_by_symbol.items():
+            if Decimal(dollars) > one:
+                yield f"event {event.number}: {symbol} at {dollars} USD, limit {one:.2f}"
+        if Decimal(event.worst) > gross:
+            yield f"event {event.number}: {event.worst} USD in all, limit {gross:.2f}"
+        if event.open_symbols > e.limits.open_positions:
+            yield f"event {event.number}: {event.open_symbols} symbols, limit {e.limits.open_positions}"
+
+
+def at_limit(e: Evidence) -> set[str]:
+    """Symbols that stood at their limit at some moment: one share more would have passed it."""
+    floor = e.top_equity * e.limits.position * Decimal("0.97")
+    return {s for event in e.book.events for s, dollars in event.worst_by_symbol.items() if Decimal(dollars) >= floor}
+
+
+# ---- the keyspace ----------------------------------------------------------------------------------------
+
+
+def waiting(fleet: Runtime) -> dict[str, int]:
+    """What is not finished yet, by kind; kinds with nothing are left out."""
+    client: Any = fleet.client
+    keys = fleet.keys
+    pending = client.xpending(keys.analyzed(), "routers") if client.exists(keys.analyzed()) else {"pending": 0}
+    counts = {
+        "messages to route": fleet.inbox.waiting(),
+        "messages unacknowledged": int(pending["pending"]),
+        "buffered votes": fleet.backlog.buffered(),
+        "lists": len(fleet.backlog.sizes()),
+        "claims": client.zcard(keys.claims()),
+        "claimed lists": len(list(client.scan_iter(keys.claim("*"), count=1000))),
+        "follow-ups": client.zcard(keys.followups()),
+        "held": client.zcard(keys.held()) + client.hlen(keys.held_signals()),
+        "reservations": client.hlen(keys.reservations()),
+        "open intents": client.scard(keys.open_intents()),
+        "strikes": len(list(client.scan_iter(keys.strikes("*"), count=1000))),
+    }
+    return {name: n for name, n in counts.items() if n}
+
+
+def _left_behind(e: Evidence) -> Iterator[str]:
+    """No message, list, claim, reservation, held signal, follow-up, strike, intent or job is left."""
+    yield from (f"{n} {name}" for name, n in waiting(e.fleet).items())
+    rq: Any = e.fleet.rq_client
+    for name in QUEUES:
+        queue = e.fleet.queues.queues[name]
+        for kind, n in (
+            ("queued", rq.llen(queue.key)),
+            ("taken", rq.llen(queue.intermediate_queue_key)),
+            ("running", started(queue).get_job_count(cleanup=False)),
+        ):
+            if n:
+                yield f"{n} jobs {kind} on {name}"
+
+
+def _lives(e: Evidence) -> Iterator[str]:
+    """Every key has an end of its life, or is one of the few that are kept."""
+    client: Any = e.fleet.client
+    for key in client.scan_iter("*", count=1000):
+        if client.ttl(key) == -1 and not KEPT.fullmatch(key) and not RQ_KEPT.fullmatch(key):
+            yield f"{key} has no TTL"
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+def leg_states(fleet: Runtime) -> dict[str, Outcome]:
+    """How every leg stands; a leg's id has a colon, a batch decision's has none."""
+    return {name: state for name, state in _outcomes(fleet).items() if ":" in name}
+
+
+def _outcomes(fleet: Runtime) -> dict[str, Outcome]:
+    prefix = fleet.keys.outcome("")
+    names = [key.removeprefix(prefix) for key in _scan(fleet, prefix + "*")]
+    pairs = zip(names, fleet.journal.outcomes(names), strict=True)
+    return {name: state for name, state in pairs if state is not None}
+
+
+def _intents(fleet: Runtime) -> dict[str, dict[str, str]]:
+    prefix = fleet.keys.intent("")
+    client: Any = fleet.client
+    return {key.removeprefix(prefix): client.hgetall(key) for key in _scan(fleet, prefix + "*")}
+
+
+def _scan(fleet: Runtime, pattern: str) -> list[str]:
+    client: Any = fleet.client
+    return sorted(client.scan_iter(pattern, count=1000))
+
+
+def _field(fleet: Runtime, name: str, field: str) -> str:
+    client: Any = fleet.client
+    return str(client.hget(fleet.keys.outcome(name), field) or "")

@@ -1,0 +1,298 @@
+"""One chaos run: a fleet under fire, then quiet, then the promises."""
+
+import contextlib
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from config.settings import load_settings
+from tests.chaos.crew import ChaosRuntime, ForkedCrew
+from tests.chaos.feed import SYMBOLS, Feed
+from tests.chaos.market import ShortSessions, write_market
+from tests.chaos.points import Count, Point, Points
+from tests.chaos.promises import Evidence, Limits, at_limit, broken, leg_states, waiting
+from tests.venue.process import VenueProcess
+from workers.adapters.embedded import EmbeddedServer
+from workers.process import Heartbeat
+
+CASH: Final = Decimal(1_000_000)
+LIMITS: Final = Limits(position=Decimal("0.02"), gross=Decimal("0.4"), open_positions=22)
+ROLES: Final = {"route": 2, "schedule": 1, "work-immediate": 2, "work-consensus": 1, "work-maintenance": 1}
+#: What an operator would set for bars of 15 s and sessions of 45 s; delivery and retention stay as shipped.
+SETTINGS: Final = {
+    "FLEET_PROFILE": "paper",
+    "FLEET_GATE__GATE_QUEUE": "true",
+    "FLEET_SCORER__TIME_CLOSED": "1.0",
+    "FLEET_RISK__MAX_QUOTE_AGE_S": "40",
+    "FLEET_RISK__RISK_PER_TRADE": "0.05",
+    "FLEET_RISK__MAX_ORDER_USD": "1000000",
+    "FLEET_RISK__MAX_POSITION": str(LIMITS.position),
+    "FLEET_RISK__MAX_GROSS_EXPOSURE": str(LIMITS.gross),
+    "FLEET_RISK__MAX_OPEN_POSITIONS": str(LIMITS.open_positions),
+    "FLEET_RISK__SAME_SIDE_WINDOW_S": "5",
+    "FLEET_RISK__MAX_PER_SYMBOL_PER_MINUTE": "12",
+    "FLEET_RISK__MAX_PER_MINUTE": "1000",
+    "FLEET_RISK__MAX_SESSION_LOSS": "0.2",
+    "FLEET_RISK__MAX_WEEK_LOSS": "0.5",
+    "FLEET_RISK__MAX_ENTRIES_PER_HOUR_AFTER_LOSS": "100000",
+    "FLEET_ORCHESTRATOR__BATCH_INTERVAL_SECONDS": "2",
+    "FLEET_SCHEDULE__SETTLE_INTERVAL_S": "1",
+    "FLEET_SCHEDULE__JANITOR_INTERVAL_S": "2",
+    "FLEET_SCHEDULE__RECONCILE_INTERVAL_S": "3",
+    "FLEET_SCHEDULE__RESERVATION_BOUND_S": "15",
+    "FLEET_SCHEDULE__BUSY_DELAY_S": "1",
+    "FLEET_WORKERS__CLAIM_LEASE_S": "8",
+    "FLEET_WORKERS__JOB_TIMEOUT_S": "20",
+    "FLEET_PAPER__STARTING_CASH": str(CASH),
+    "FLEET_LOG__LEVEL": "warning",
+}
+READY_S: Final = 30.0
+QUIET_S: Final = 150.0
+MOVE_EVERY_S: Final = 0.5
+LOOK_S: Final = 0.02
+TOP_UP_BELOW: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long, how hard. A run ends when every point reached was killed at and the counts are met, or at `max_s`."""
+
+    seed: int
+    min_s: float
+    max_s: float
+    legs: int = 0
+    orders: int = 0
+    every_s: float = 0.25  # seconds between two deaths of one role
+    again: float = 0.0  # chance of a death at a point that was killed before
+    toxics: float = 0.0  # share of the venue's answers that are lies
+
+
+@dataclass
+class Report:
+    """What a run found."""
+
+    seed: int
+    seconds: float
+    posts: int
+    deliveries: int
+    legs: dict[str, int]
+    orders: int
+    kills: int
+    lives: int
+    at_limit: list[str]
+    points: dict[Point, Count] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def untested(self) -> list[Point]:
+        """Points that were reached and at which nobody died."""
+        return [point for point, count in self.points.items() if not count.killed]
+
+    def json(self) -> str:
+        """For a program; points as text."""
+        facts = {name: value for name, value in vars(self).items() if name != "points"}
+        points = [{**_named(point), "reached": c.reached, "killed": c.killed} for point, c in self.points.items()]
+        return json.dumps(facts | {"points": points}, indent=1)
+
+
+def _named(point: Point) -> dict[str, str]:
+    return {"role": point.role, "caller": point.caller, "call": point.call, "phase": point.phase}
+
+
+class ChaosRun:
+    """A fleet, its market, its venue and its executioner, in one folder."""
+
+    def __init__(self, folder: Path, plan: Plan, say: Callable[[str], None]) -> None:
+        self._plan, self._say, self._folder = plan, say, folder
+        self._dice = random.Random(plan.seed)
+        self._feed = Feed(plan.seed)
+        self._deliveries = 0
+        self._top = CASH
+        self._next_move = 0.0
+
+    def run(self) -> Report:
+        """Everything; the report."""
+        begun = time.monotonic()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "logs").mkdir(exist_ok=True)
+        self._points = Points(self._folder, self._plan.seed)
+        start = datetime.now(UTC)  # noqa: TID251 - the wall clock of this machine is the market's
+        write_market(self._folder, list(SYMBOLS), ShortSessions(start), start)
+        with VenueProcess(cash=str(CASH)) as venue, EmbeddedServer(self._folder / "redis") as server:
+            self._venue = venue
+            environ = SETTINGS | venue.environment() | self._environment(server.url)
+            self._fleet = ChaosRuntime(load_settings(environ=environ), start=start)
+            self._crew = ForkedCrew(
+                lambda: ChaosRuntime(load_settings(environ=environ), start=start),
+                ROLES,
+                self._points,
+                self._folder / "logs",
+            )
+            try:
+                return self._through(begun)
+            finally:
+                self._crew.shut_down()
+
+    def _through(self, begun: float) -> Report:
+        fleet = self._fleet
+        fleet.initialise_if_empty("chaos", fleet.clock.now())
+        self._beat = Heartbeat(fleet.client, fleet.keys, "collect-chaos", "collect")
+        self._crew.crew.wait_until_ready(sum(n for role, n in ROLES.items() if role.startswith("work-")))
+        self._fire(begun)
+        self._points.calm()
+        self._say("quiet: nobody dies any more")
+        left = self._calm_down()
+        report = self._judge(begun)
+        report.broken += [f"not quiet after {QUIET_S:g} s: {left}"] if left else []
+        return report
+
+    def _environment(self, url: str) -> dict[str, str]:
+        return {
+            "FLEET_REDIS__URL": url,
+            "FLEET_DATA_DIR": str(self._folder),
+            "FLEET_MARKET__BARS_DIR": str(self._folder / "bars"),
+            "FLEET_MARKET__DAILY_BARS_DIR": str(self._folder / "daily"),
+        }
+
+    # ---- under fire --------------------------------------------------------------------------------------
+
+    def _fire(self, begun: float) -> None:
+        """Posts, deaths, market moves, until the plan is fulfilled."""
+        plan = self._plan
+        self._points.arm(plan.every_s, plan.again)
+        if plan.toxics:
+            self._venue.set_random(plan.seed, plan.toxics, max_seconds=0.5)
+        shown = time.monotonic()
+        while not self._done(time.monotonic() - begun):
+            self._tend()
+            self._post()
+            self._move()
+            if time.monotonic() - shown > 5:
+                shown = time.monotonic()
+                self._say(self._progress(shown - begun))
+        self._venue.heal()
+
+    def _done(self, seconds: float) -> bool:
+        plan = self._plan
+        if seconds < plan.min_s:
+            return False
+        if seconds >= plan.max_s:
+            return True
+        tally = self._fleet.journal.tally()
+        counts = tally.get("legs", 0) >= plan.legs and tally.get("orders", 0) >= plan.orders
+        return counts and not self._points.untested()
+
+    def _progress(self, seconds: float) -> str:
+        points = self._points.counts()
+        tested = sum(1 for count in points.values() if count.killed)
+        kills = sum(count.killed for count in points.values())
+        tally = self._fleet.journal.tally()
+        return (
+            f"{seconds:5.0f} s  {kills} kills, {tested} of {len(points)} points, "
+            f"{tally.get('legs', 0)} legs, {tally.get('orders', 0)} orders, waiting {self._fleet.queues.depths()}"
+        )
+
+    def _post(self) -> None:
+        """Deliver the next posts one to three times, while the fleet keeps up."""
+        if sum(self._fleet.queues.depths().values()) > TOP_UP_BELOW or self._fleet.inbox.waiting() > TOP_UP_BELOW:
+            return
+        client: Any = self._fleet.client
+        for post in self._feed.some(self._dice.randint(1, 6), self._fleet.clock.now()):
+            times = self._feed.times()
+            self._deliveries += times
+            self._fleet.inbox.append([post] * self._dice.randint(1, times))
+            for _ in range(times - 1):  # the stream itself says it again
+                client.xadd(self._fleet.keys.analyzed(), {"id": post.message_id})
+
+    def _move(self) -> None:
+        """The market touches the target, sometimes the stop, of a symbol."""
+        if time.monotonic() < self._next_move:
+            return
+        self._next_move = time.monotonic() + MOVE_EVERY_S
+        book = self._venue.summary()
+        self._top = max(self._top, Decimal(book["equity"]), Decimal(book["cash"]))
+        for position in book["positions"]:
+            if self._dice.random() < 0.5:
+                price = Decimal(position["cost"]) / int(position["quantity"])
+                up = self._dice.random() < 0.85
+                way = Decimal(1 if (int(position["quantity"]) > 0) == up else -1)
+                self._venue.move(position["symbol"], f"{price + way * Decimal('6.5'):.2f}", self._now())
+                self._venue.move(position["symbol"], f"{price:.2f}", self._now())
+
+    def _now(self) -> str:
+        return self._fleet.clock.now().isoformat()
+
+    def _tend(self) -> None:
+        self._crew.crew.tend()
+        self._crew.poll()
+        self._beat(self._deliveries)
+        time.sleep(LOOK_S)
+
+    # ---- quiet -------------------------------------------------------------------------------------------
+
+    def _calm_down(self) -> dict[str, int]:
+        """Let the fleet finish, close what is held, end the processes; what is left."""
+        deadline = time.monotonic() + QUIET_S
+        left = self._wait_for(lambda: {k: n for k, n in waiting(self._fleet).items() if k != "open intents"}, deadline)
+        if not left:
+            left = self._wait_for(self._flat, deadline)
+        self._crew.end("schedule")
+        with contextlib.suppress(TimeoutError):
+            self._wait_for(lambda: {"jobs": n} if (n := self._fleet.queues.busy()) else {}, deadline)
+        stuck = self._crew.end("route", "work")
+        return left | ({"stuck " + name: 1 for name in stuck})
+
+    def _flat(self) -> dict[str, int]:
+        """Nothing is open at the venue nor with us; the market goes where targets are until it is so."""
+        for position in self._venue.summary()["positions"]:
+            price = Decimal(position["cost"]) / int(position["quantity"])
+            way = Decimal(1 if int(position["quantity"]) > 0 else -1)
+            self._venue.move(position["symbol"], f"{price + way * Decimal('6.5'):.2f}", self._now())
+        return waiting(self._fleet)
+
+    def _wait_for(self, look: Callable[[], dict[str, int]], deadline: float) -> dict[str, int]:
+        """Tend until `look` finds nothing; what it found last."""
+        shown = time.monotonic()
+        while left := look():
+            if time.monotonic() > deadline:
+                return left
+            if time.monotonic() - shown > 5:
+                shown = time.monotonic()
+                self._say(f"       waiting for {left}")
+            for _ in range(5):
+                self._tend()
+        return {}
+
+    def _judge(self, begun: float) -> Report:
+        book = self._venue.book()
+        evidence = Evidence(self._fleet, self._feed.made, book, LIMITS, max(self._top, Decimal(book.cash)))
+        points = self._points.counts()
+        return Report(
+            seed=self._plan.seed,
+            seconds=round(time.monotonic() - begun, 1),
+            posts=len(self._feed.made),
+            deliveries=self._deliveries,
+            legs=dict(Counter(str(state) for state in leg_states(self._fleet).values())),
+            orders=len(book.orders),
+            kills=sum(count.killed for count in points.values()),
+            lives=self._crew.lives,
+            at_limit=sorted(at_limit(evidence)),
+            points=points,
+            broken=broken(evidence),
+        )
+
+
+def chaos(folder: Path, plan: Plan, say: Callable[[str], None] = lambda _line: None) -> Report:
+    """Run the plan in `folder`."""
+    os.environ.pop("FLEET_PROFILE", None)
+    return ChaosRun(folder, plan, say).run()
+
+
