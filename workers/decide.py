@@ -79,6 +79,10 @@ class Decider:
         self._tell(result)
         return result.status
 
+    def has_end(self, message_id: str, symbol: str) -> bool:
+        """Whether the urgent leg ended, or waits where something else will end it."""
+        return self.journal.outcome(leg_id(message_id, symbol)) not in (None, Outcome.BUFFERED)
+
     def abandon_urgent(self, message_id: str, symbol: str, reason: str, as_of: datetime) -> str:
         """End an urgent leg whose job failed too often."""
         leg = leg_id(message_id, symbol)

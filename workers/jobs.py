@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from rq import get_current_job
 
+from workers.adapters.rq_factory import IMMEDIATE, QUEUES
 from workers.sweep import sweep
 from workers.wiring import Runtime, runtime
 
@@ -82,13 +83,32 @@ def release(at: str | None = None) -> str:
 
 
 def janitor(at: str | None = None) -> str:
-    """Bring back claims past their deadline, free what dead workers reserved, clean RQ's registries."""
+    """Bring back claims past their deadline, free what dead workers reserved, end what RQ gave up, clean registries."""
 
     def work(fleet: Runtime, as_of: datetime) -> str:
         freed = sweep(fleet.ledger, fleet.executor, fleet.settings.schedule.reservation_bound_s, as_of)
-        return f"{fleet.scheduler.clean()} reclaimed, {len(freed)} freed"
+        reclaimed = fleet.scheduler.clean()
+        return f"{reclaimed} reclaimed, {len(freed)} freed, {_end_given_up(fleet, as_of)} ended"
 
     return _run(work, None, at)
+
+
+def _end_given_up(fleet: Runtime, as_of: datetime) -> int:
+    """End urgent legs whose job died so often before it could count its strikes that RQ starts it no more.
+
+    Claims need no such help: their lease brings them back in a job of another name.
+    """
+    ended = 0
+    again = fleet.followups.message_ids()
+    for job in fleet.queues.failed(IMMEDIATE):
+        message_id, symbol = job.args[:2]
+        if message_id not in again and not fleet.decider.has_end(message_id, symbol):
+            reason = "killed or stuck more often than RQ starts it"
+            fleet.inbox.bury("worker", "three_strikes", reason, job.job_id.encode(), refused=False)
+            fleet.decider.abandon_urgent(message_id, symbol, reason, as_of)
+            ended += 1
+    fleet.strikes.forget(name for queue in QUEUES for name in fleet.queues.failed_ids(queue))
+    return ended
 
 
 def _run(

@@ -7,13 +7,14 @@ from decimal import Decimal
 
 from pipeline.errors import MarketDataError
 from pipeline.executor import FLATTEN_PREFIX
-from pipeline.models import Fill, FillRole, OrderReport, OrderStatus, Outcome, Refusal, Session, Stage
+from pipeline.models import BracketOrder, Fill, FillRole, OrderReport, OrderStatus, Outcome, Refusal, Session, Stage
 from pipeline.ports import Broker, Intent, Intents, Ledger, MarketData, Sessions
 from pipeline.risk import RiskManager
 from workers.adapters.alarms import Alarm, Alarms
 
 ENTERING = frozenset({FillRole.ENTRY, FillRole.CLOSE})
 WORKING = frozenset({OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED})
+LOST_AFTER = timedelta(seconds=180)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,9 @@ class Settlement:
         market: MarketData,
         risk: RiskManager,
         alarms: Alarms,
+        lost_after: timedelta = LOST_AFTER,
     ) -> None:
+        """`lost_after`: how long after its sending a closing order that the venue never heard of counts as lost."""
         self._broker = broker
         self._intents = intents
         self._ledger = ledger
@@ -51,6 +54,7 @@ class Settlement:
         self._market = market
         self._risk = risk
         self._alarms = alarms
+        self._lost_after = lost_after
 
     def settle(self, as_of: datetime) -> tuple[Settled, ...]:
         """Live through to `as_of`: every new fill booked in order of time, each into its own session.
@@ -77,17 +81,25 @@ class Settlement:
     def _reports(self, intents: Sequence[Intent], as_of: datetime) -> dict[str, OrderReport]:
         """What the broker says; what it forgot as we know it; the end of what it never heard of and takes no more.
 
-        `never_arrived` needs both: the order's time is over, and the venue, asked for this one name, knows nothing.
+        `never_arrived` needs both: the order's time is over, and the venue, asked for this one name, knows nothing. A
+        closing order's time is short: should it arrive after all it can only reduce, and a position nobody may close
+        for sessions is the greater harm.
         """
         names = [intent.client_order_id for intent in intents]
         reports = {report.client_order_id: report for report in self._broker.updates(as_of, names)}
         for intent in intents:
             if not _named(intent, reports) and intent.report is not None:
                 reports[intent.client_order_id] = intent.report
-            elif not _named(intent, reports) and as_of >= intent.order.good_until:
+            elif not _named(intent, reports) and as_of >= self._lost_at(intent.order):
                 found = self._broker.order(intent.client_order_id)
                 reports[intent.client_order_id] = found or _never_arrived(intent)
         return reports
+
+    def _lost_at(self, order: BracketOrder) -> datetime:
+        """From when on an order that the venue does not know will not come any more."""
+        if not order.reduce_only:
+            return order.good_until
+        return min(order.good_until, order.submitted_at + self._lost_after)
 
     def _book(self, pairs: Sequence[tuple[Intent, OrderReport]]) -> None:
         """New fills of all orders in order of time; after each session's fills the week's loss is looked at."""

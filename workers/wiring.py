@@ -1,7 +1,7 @@
 """The composition root: the only place that picks real adapters and puts the fleet together from its settings."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from time import perf_counter
 
@@ -242,7 +242,14 @@ class Runtime:
     def settlement(self) -> Settlement:
         """Books fills."""
         return Settlement(
-            self.broker, self.intents, self.ledger, self.sessions, self.market, self.risk_manager, self.alarms
+            self.broker,
+            self.intents,
+            self.ledger,
+            self.sessions,
+            self.market,
+            self.risk_manager,
+            self.alarms,
+            timedelta(seconds=self.settings.schedule.reservation_bound_s),
         )
 
     @cached_property

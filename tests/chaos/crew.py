@@ -6,6 +6,7 @@ a dead worker's jobs is done by the product's own `Crew`.
 
 import ctypes
 import os
+import random
 import signal
 import sys
 import time
@@ -26,7 +27,7 @@ from workers.wiring import Runtime
 from workers.work import work
 
 PR_SET_CHILD_SUBREAPER: Final = 36
-QUIET_EXIT: Final = 0
+PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass
@@ -88,6 +89,11 @@ class ForkedCrew:
                 if life.pid is None:
                     life.pid, life.lives = self._begin(life), life.lives + 1
 
+    def ask_one_to_end(self, dice: random.Random) -> None:
+        """SIGTERM to somebody, as a rolling upgrade does."""
+        if self.pids:
+            os.kill(dice.choice(sorted(self.pids.values())), signal.SIGTERM)
+
     def end(self, *prefixes: str, patience_s: float = 30.0) -> list[str]:
         """SIGTERM to the roles that begin so; names of those that had to be killed."""
         mine = [life for life in self._lives if life.role.startswith(prefixes)]
@@ -147,13 +153,14 @@ class ForkedCrew:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.setsid()
+        _die_with_the_harness()
 
     def _live(self, life: _Life) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        fleet = self._make()
+        fleet, self._points.place = self._make(), life.name
         queue = life.role.removeprefix("work-") if life.role.startswith("work-") else None
-        trace(self._points, life.role, f"horse-{queue}" if queue else None)
+        trace(self._points, "worker" if queue else life.role, "horse" if queue else None)
         if queue:
             return work(fleet, queue)
         return self._turn(fleet, life.role)
@@ -166,3 +173,8 @@ class ForkedCrew:
             return run_process(name, fleet.router(name).step, heartbeat=beat, interval=0.0, stop=stop)
         turn = fleet.scheduler.turn
         return run_process(name, lambda: turn(fleet.clock.now()), heartbeat=beat, interval=1.0, stop=stop)
+
+
+def _die_with_the_harness() -> None:
+    """A harness that is killed leaves nobody behind."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -69,6 +69,7 @@ class Points:
         self._seed = seed
         self._dice = random.Random(seed)
         self._pid = os.getpid()
+        self.place = ""  # the name of the child this process is, or belongs to
         self.calm()
 
     # ---- what the harness says ---------------------------------------------------------------------------
@@ -78,7 +79,7 @@ class Points:
         self._set_mode(QUIET, 0.0)
 
     def arm(self, every_s: float, again: float) -> None:
-        """Kill at points not killed before, at most once in `every_s` seconds and role; at others by chance `again`."""
+        """Kill at points not killed before, at most once in `every_s` seconds, child and role; at others by chance."""
         self._set_mode(every_s, again)
 
     def counts(self) -> dict[Point, Count]:
@@ -106,8 +107,8 @@ class Points:
         self._die_if_due(point, slot, every_s)
 
     def _die_if_due(self, point: Point, slot: int, every_s: float) -> None:
-        """One death at a time and role; the table remembers it before it happens."""
-        clock = SLOTS * SLOT.size + zlib.crc32(point.role.encode()) % ROLES * CLOCK.size
+        """One death at a time and place; the table remembers it before it happens."""
+        clock = SLOTS * SLOT.size + zlib.crc32(f"{point.role} {self.place}".encode()) % ROLES * CLOCK.size
         fcntl.lockf(self._lock, fcntl.LOCK_EX)
         (last,) = CLOCK.unpack_from(self._map, clock)
         due = time.monotonic() - last >= every_s

@@ -21,6 +21,7 @@ from tests.chaos.points import Count, Point, Points
 from tests.chaos.promises import Evidence, Limits, at_limit, broken, leg_states, waiting
 from tests.venue.process import VenueProcess
 from workers.adapters.embedded import EmbeddedServer
+from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.process import Heartbeat
 
 CASH: Final = Decimal(1_000_000)
@@ -57,6 +58,7 @@ SETTINGS: Final = {
 READY_S: Final = 30.0
 QUIET_S: Final = 150.0
 MOVE_EVERY_S: Final = 0.5
+UPSET_EVERY_S: Final = 1.0
 LOOK_S: Final = 0.02
 TOP_UP_BELOW: Final = 40
 
@@ -116,7 +118,7 @@ class ChaosRun:
         self._feed = Feed(plan.seed)
         self._deliveries = 0
         self._top = CASH
-        self._next_move = 0.0
+        self._next_move = self._next_upset = 0.0
 
     def run(self) -> Report:
         """Everything; the report."""
@@ -175,6 +177,7 @@ class ChaosRun:
             self._tend()
             self._post()
             self._move()
+            self._upset()
             if time.monotonic() - shown > 5:
                 shown = time.monotonic()
                 self._say(self._progress(shown - begun))
@@ -197,12 +200,14 @@ class ChaosRun:
         tally = self._fleet.journal.tally()
         return (
             f"{seconds:5.0f} s  {kills} kills, {tested} of {len(points)} points, "
-            f"{tally.get('legs', 0)} legs, {tally.get('orders', 0)} orders, waiting {self._fleet.queues.depths()}"
+            f"{tally.get('legs', 0)} legs, {tally.get('orders', 0)} orders, "
+            f"{self._fleet.inbox.waiting()} to route, jobs {list(self._fleet.queues.depths().values())}"
         )
 
     def _post(self) -> None:
         """Deliver the next posts one to three times, while the fleet keeps up."""
-        if sum(self._fleet.queues.depths().values()) > TOP_UP_BELOW or self._fleet.inbox.waiting() > TOP_UP_BELOW:
+        depths = self._fleet.queues.depths()
+        if max(depths[IMMEDIATE], depths[CONSENSUS], self._fleet.inbox.waiting()) > TOP_UP_BELOW:
             return
         client: Any = self._fleet.client
         for post in self._feed.some(self._dice.randint(1, 6), self._fleet.clock.now()):
@@ -219,6 +224,9 @@ class ChaosRun:
         self._next_move = time.monotonic() + MOVE_EVERY_S
         book = self._venue.summary()
         self._top = max(self._top, Decimal(book["equity"]), Decimal(book["cash"]))
+        for order in book["working"]:
+            if order["good_until"] < self._now():
+                self._venue.expire(order["client_order_id"], order["good_until"])
         for position in book["positions"]:
             if self._dice.random() < 0.5:
                 price = Decimal(position["cost"]) / int(position["quantity"])
@@ -226,6 +234,18 @@ class ChaosRun:
                 way = Decimal(1 if (int(position["quantity"]) > 0) == up else -1)
                 self._venue.move(position["symbol"], f"{price + way * Decimal('6.5'):.2f}", self._now())
                 self._venue.move(position["symbol"], f"{price:.2f}", self._now())
+
+    def _upset(self) -> None:
+        """Somebody is asked to end, and RQ's lock on its clean-up, held by a dead worker for minutes, times out;
+        the server forgets its scripts, as after a restart."""
+        if time.monotonic() < self._next_upset:
+            return
+        self._next_upset = time.monotonic() + UPSET_EVERY_S
+        self._crew.ask_one_to_end(self._dice)
+        rq: Any = self._fleet.rq_client
+        for key in rq.keys("rq:clean_registries:*"):
+            rq.delete(key)
+        rq.script_flush()
 
     def _now(self) -> str:
         return self._fleet.clock.now().isoformat()
@@ -252,7 +272,10 @@ class ChaosRun:
 
     def _flat(self) -> dict[str, int]:
         """Nothing is open at the venue nor with us; the market goes where targets are until it is so."""
-        for position in self._venue.summary()["positions"]:
+        summary = self._venue.summary()
+        for order in summary["working"]:
+            self._venue.expire(order["client_order_id"], self._now())
+        for position in summary["positions"]:
             price = Decimal(position["cost"]) / int(position["quantity"])
             way = Decimal(1 if int(position["quantity"]) > 0 else -1)
             self._venue.move(position["symbol"], f"{price + way * Decimal('6.5'):.2f}", self._now())
@@ -294,5 +317,3 @@ def chaos(folder: Path, plan: Plan, say: Callable[[str], None] = lambda _line: N
     """Run the plan in `folder`."""
     os.environ.pop("FLEET_PROFILE", None)
     return ChaosRun(folder, plan, say).run()
-
-

@@ -1,6 +1,6 @@
 """Work that has to be tried again later: signals that met a busy symbol; strikes of jobs that do not end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -60,6 +60,11 @@ class RedisFollowUps:
         waiting = [_follow_up(raw, 0) for raw in self._redis.zrange(self._keys.followups(), 0, -1)]
         return frozenset(str(name) for one in waiting if one.job == "consensus" for name in one.args[0])  # type: ignore[attr-defined]
 
+    def message_ids(self) -> frozenset[str]:
+        """Messages of urgent legs that wait."""
+        waiting = [_follow_up(raw, 0) for raw in self._redis.zrange(self._keys.followups(), 0, -1)]
+        return frozenset(str(one.args[0]) for one in waiting if one.job == "trade")
+
     def next_due_ms(self) -> int | None:
         """When the earliest is due, in event milliseconds."""
         first = self._redis.zrange(self._keys.followups(), 0, 0, withscores=True)
@@ -82,7 +87,13 @@ class RedisStrikes:
 
     def end(self, job_id: str) -> None:
         """The job came to its end."""
-        self._redis.delete(self._keys.strikes(job_id))
+        self.forget([job_id])
+
+    def forget(self, job_ids: Iterable[str]) -> None:
+        """These jobs are not started again."""
+        keys = [self._keys.strikes(job_id) for job_id in job_ids]
+        if keys:
+            self._redis.delete(*keys)
 
 
 def _follow_up(raw: str, score: float) -> FollowUp:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -72,6 +73,15 @@ class InlineWorker(SimpleWorker):
 
 
 WORKER_CLASSES: dict[str, type[BaseWorker]] = {"rq.Worker": ForkingWorker, "rq.SimpleWorker": InlineWorker}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """A job that RQ gave up: its id, our job function's name and the arguments."""
+
+    job_id: str
+    job: str
+    args: tuple[Any, ...]
 
 
 class JobQueues:
@@ -175,6 +185,17 @@ class JobQueues:
                 pipe.lpush(queue.key, job_id)
                 pipe.execute()
         return lost
+
+    def failed_ids(self, queue_name: str, at_most: int = 500) -> list[str]:
+        """The newest jobs that RQ will not start again."""
+        ids = self._connection.zrevrange(self.queues[queue_name].failed_job_registry.key, 0, at_most - 1)
+        return [job_id.decode(errors="replace") for job_id in ids]
+
+    def failed(self, queue_name: str, at_most: int = 500) -> list[FailedJob]:
+        """The same with what they were to do; those that cannot be read any more are left out."""
+        names = self.failed_ids(queue_name, at_most)
+        found = self._job_class.fetch_many(names, connection=self._connection, serializer=JSONSerializer)
+        return [FailedJob(job.id, job.func_name.rpartition(".")[2], tuple(job.args)) for job in found if job]
 
     def cleanup(self) -> None:
         """RQ's own clean-up of registries; the janitor alone calls this."""
