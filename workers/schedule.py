@@ -18,6 +18,7 @@ from workers.adapters.rq_factory import CONSENSUS, MAINTENANCE, JobQueues
 from workers.adapters.state_redis import RedisState
 
 COLLECTOR_GRACE = timedelta(seconds=60)
+MOST_WAITING = 20
 
 log = structlog.get_logger()
 
@@ -53,9 +54,13 @@ class Scheduler:
         return queued + self.queue_drain(now)
 
     def housekeeping(self, now: datetime) -> int:
-        """Follow-ups, held signals, settlement and the janitor."""
+        """Follow-ups, held signals, settlement and the janitor; while many of these wait, no more of the same."""
+        followups = self.queue_followups(now)
+        if self.queues.depths()[MAINTENANCE] >= MOST_WAITING:
+            log.warning("maintenance.behind", waiting=MOST_WAITING)
+            return followups
         return (
-            self.queue_followups(now)
+            followups
             + self.queue_release(now)
             + self._tick("settle", now, self.settle_interval_s)
             + self._tick("janitor", now, self.janitor_interval_s)

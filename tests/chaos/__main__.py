@@ -1,44 +1,61 @@
-"""`python -m tests.chaos [--short] [--seed N] ...`: runs the harness and prints the matrix; exit 1 if a promise broke."""
+"""`python -m tests.chaos [--short] [--seed N] ...`: the harness and its matrix; exit 1 when a promise was broken."""
 
 import argparse
+import random
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from tests.chaos.matrix import matrix
 from tests.chaos.run import Plan, Report, chaos
+from tests.chaos.sabotage import ACTS
+
+SHOWN = 50
 
 
 def main() -> int:
     """Run, print, judge."""
     said = _words().parse_args()
     folder = Path(said.keep or tempfile.mkdtemp(prefix="fleet-chaos-"))
-    print(f"chaos in {folder}, seed {said.seed}", flush=True)
-    report = chaos(folder, _plan(said), lambda line: print(line, flush=True))
+    _say(f"chaos with seed {said.seed}; what it leaves is in {folder}")
+    if said.sabotage:
+        ACTS[said.sabotage]()
+    report = chaos(folder, _plan(said), _say)
     if said.json:
         Path(said.json).write_text(report.json())
-    print(matrix(report) if said.matrix else "", end="")
-    print(_verdict(report))
-    return 1 if report.broken or report.untested else 0
+    if said.matrix:
+        _say(matrix(report))
+    _say(_verdict(report))
+    noticed = bool(report.broken)
+    return int(not noticed if said.sabotage else noticed or bool(report.untested))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _words() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    words.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="posts, lies and dice")
+    words.add_argument(
+        "--seed", type=int, default=random.SystemRandom().randrange(100_000), help="posts, lies and dice"
+    )
     words.add_argument("--short", action="store_true", help="every point once, no counts to reach")
     words.add_argument("--legs", type=int, default=10_000, help="legs to reach in the long form")
     words.add_argument("--orders", type=int, default=2_000, help="orders at the broker to reach in the long form")
     words.add_argument("--max-seconds", type=float, default=1_800.0, help="when a run gives up")
     words.add_argument("--json", help="a file for the whole report")
+    words.add_argument("--sabotage", choices=sorted(ACTS), help="break the protocol so; the run must notice")
     words.add_argument("--keep", help="a folder for everything the run leaves")
     words.add_argument("--no-matrix", dest="matrix", action="store_false", help="the verdict only")
     return words
 
 
 def _plan(said: argparse.Namespace) -> Plan:
+    if said.sabotage:
+        return Plan(seed=said.seed, min_s=45, max_s=45, every_s=0.4, again=0.002)
     if said.short:
-        return Plan(seed=said.seed, min_s=15, max_s=min(said.max_seconds, 75), every_s=0.2)
+        return Plan(seed=said.seed, min_s=35, max_s=min(said.max_seconds, 150), every_s=0.2)
     return Plan(
         seed=said.seed,
         min_s=60,
@@ -53,12 +70,13 @@ def _plan(said: argparse.Namespace) -> Plan:
 
 def _verdict(report: Report) -> str:
     lines = [
-        f"{report.seconds:g} s, seed {report.seed}: {report.posts} posts delivered {report.deliveries} times, "
-        f"{sum(report.legs.values())} legs, {report.orders} orders, {report.kills} kills at {len(report.points)} points, "
-        f"{report.lives} lives, at their limit: {len(report.at_limit)} symbols",
+        f"seed {report.seed}, {report.seconds:g} s",
+        f"{report.posts} posts delivered {report.deliveries} times: {sum(report.legs.values())} legs",
         f"ends: {dict(sorted(report.legs.items()))}",
+        f"{report.orders} orders at the broker, {len(report.at_limit)} symbols at their limit",
+        f"{report.kills} kills at {len(report.points)} points, {report.lives} lives",
         *(f"UNTESTED {point}" for point in report.untested),
-        *(f"BROKEN {fault}" for fault in report.broken[:50]),
+        *(f"BROKEN {fault}" for fault in report.broken[:SHOWN]),
         f"{len(report.broken)} promises broken, {len(report.untested)} points untested",
     ]
     return "\n".join(lines)

@@ -22,24 +22,32 @@ from tests.chaos.market import ShortSessions
 from tests.chaos.points import Points, trace
 from workers.fleet import Crew
 from workers.process import Heartbeat, process_name, run_process
+from workers.route import Router
 from workers.stop import Stop
 from workers.wiring import Runtime
 from workers.work import work
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_PDEATHSIG: Final = 1
+TAKE_OVER_IDLE_MS: Final = 800
 
 
 @dataclass
 class ChaosRuntime(Runtime):
-    """The product's composition, with sessions of a minute."""
+    """The product's composition, with short sessions."""
 
-    start: datetime = field(default_factory=lambda: datetime.min)
+    start: datetime = field(kw_only=True)
 
     @cached_property
     def sessions(self) -> Any:
         """Sessions around the run's start."""
         return ShortSessions(self.start)
+
+    def router(self, consumer: str) -> Router:
+        """One that takes over sooner than in 5 s: a run has many deaths and little time."""
+        router = super().router(consumer)
+        router.take_over_idle_ms = TAKE_OVER_IDLE_MS
+        return router
 
 
 @dataclass
@@ -143,7 +151,8 @@ class ForkedCrew:
             self._redirect(life.name)
             code = self._live(life)
         except BaseException as error:  # noqa: BLE001 - a forked child must never return into the harness
-            print(f"{life.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{life.name}: {type(error).__name__}: {error}\n")
+            sys.stderr.flush()
             code = int(error.code or 0) if isinstance(error, SystemExit) else 1
         finally:
             os._exit(code)

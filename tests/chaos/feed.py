@@ -1,4 +1,4 @@
-"""Posts of all kinds, the same for the same seed: urgent and calm, for hot symbols and cold ones, and what is no signal."""
+"""Posts of all kinds, the same for the same seed: urgent and calm, for hot and cold symbols, and what is no signal."""
 
 import random
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ KINDS: Final = {
     "neutral": 3,
     "same_text": 2,
 }
+
+CONFIDENCE: Final = {"urgent_hot": 0.95, "urgent_cold": 0.9, "no_symbol": 0.9, "list_post": 0.9, "neutral": 0.99}
 
 
 @dataclass
@@ -47,26 +49,18 @@ class Feed:
         kind = self._dice.choices(list(KINDS), list(KINDS.values()))[0]
         number = len(self.made) + self._dice.randrange(1_000_000) * 100_000
         label = Label.BULLISH if self._dice.random() < 0.8 else Label.BEARISH
-        if kind == "urgent_hot":
-            return _message(number, now, (self._dice.choice(HOT),), label, 0.95)
-        if kind == "urgent_cold":
-            return _message(number, now, (self._dice.choice(COLD),), label, 0.9)
-        if kind == "pair":
-            return _message(number, now, tuple(self._dice.sample(SYMBOLS, 2)), label, 0.8)
-        if kind == "no_symbol":
-            return _message(number, now, (), label, 0.9)
-        if kind == "list_post":
-            return _message(number, now, tuple(self._dice.sample(SYMBOLS, 5)), label, 0.9)
         if kind == "neutral":
-            return _message(number, now, (self._dice.choice(SYMBOLS),), Label.NEUTRAL, 0.99)
-        if kind == "same_text" and self.made:
-            first = self._dice.choice(self.made[-50:])
-            return _message(number, now, (self._dice.choice(SYMBOLS),), label, 0.8, text=first.fingerprint)
-        return _message(number, now, (self._calm_symbol(),), label, 0.8)
+            label = Label.NEUTRAL
+        text = self._dice.choice(self.made[-50:]).fingerprint if kind == "same_text" and self.made else ""
+        return _message(number, now, self._symbols(kind), label, CONFIDENCE.get(kind, 0.8), text)
 
-    def _calm_symbol(self) -> str:
-        """Votes gather on a third of the symbols, or two would rarely meet."""
-        return self._dice.choice(SYMBOLS[::3])
+    def _symbols(self, kind: str) -> tuple[str, ...]:
+        if kind == "no_symbol":
+            return ()
+        if kind in {"pair", "list_post"}:
+            return tuple(self._dice.sample(SYMBOLS, 2 if kind == "pair" else 5))
+        pool = {"urgent_hot": HOT, "urgent_cold": COLD, "calm": SYMBOLS[::3]}  # votes gather, or two would rarely meet
+        return (self._dice.choice(pool.get(kind, SYMBOLS)),)
 
 
 def _message(

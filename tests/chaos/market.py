@@ -1,4 +1,4 @@
-"""A market for the wall clock: sessions of 45 s with 15 s of night between them, and bars that no rule vetoes.
+"""A market for the wall clock: sessions of 24 s with 6 s of night between them, and bars that no rule vetoes.
 
 Sessions are short so that a run of minutes sees opens, closes, held signals and orders whose session ends. Each bears
 a date of its own, the present one today's.
@@ -14,17 +14,17 @@ from pipeline.models import Bars, Phase, Session
 from tests.csv_files import write_bars
 from workers.adapters.calendar import SessionTable
 
-CYCLE_S: Final = 60
-OPEN_S: Final = 45
-BAR_S: Final = 15
-PAST, FUTURE = 200, 240  # sessions before and after the run's start
+CYCLE_S: Final = 30
+OPEN_S: Final = 24
+BAR_S: Final = 8
+PAST, FUTURE = 200, 360  # sessions before and after the run's start
 STEPS: Final = (0.25, 0.25, -0.375)
 PRICE: Final = 100.0
 DAILY_BARS: Final = 30
 
 
 class ShortSessions(SessionTable):
-    """A session each minute: 45 s open, 15 s closed."""
+    """Two sessions a minute: 24 s open, 6 s closed."""
 
     def __init__(self, start: datetime) -> None:
         first = int(start.timestamp()) // CYCLE_S * CYCLE_S - PAST * CYCLE_S
@@ -47,7 +47,7 @@ def _session(day: date, start: int) -> Session:
 
 
 def write_market(folder: Path, symbols: list[str], sessions: ShortSessions, start: datetime) -> None:
-    """15 s bars in `folder`/bars, from 150 bars back to the end of all sessions, and daily ones in `folder`/daily."""
+    """Bars of 8 s in `folder`/bars, from 150 bars back to the end of all sessions, and daily ones in `folder`/daily."""
     past = [session for session in sessions.sessions if session.close <= start]
     near = [*past[-60:], *(session for session in sessions.sessions if session.close > start)]
     starts = np.asarray(

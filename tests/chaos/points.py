@@ -12,6 +12,7 @@ import random
 import signal
 import struct
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 import redis
 from redis.client import Pipeline, PubSub
+from redis.connection import AbstractConnection
 
 from workers.adapters.http_bounded import BoundedHttp
 
@@ -100,7 +102,7 @@ class Points:
         reached, killed = self._read(slot)
         SLOT.pack_into(self._map, slot * SLOT.size, reached + 1, killed)
         if reached == 0:
-            os.write(self._log, ("\t".join((point.role, point.caller, point.call, point.phase)) + "\n").encode())
+            os.write(self._log, f"{_line(point)}\n".encode())
         every_s, again = MODE.unpack_from(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size)
         if every_s == QUIET or (killed and self._roll() >= again):
             return
@@ -135,28 +137,43 @@ class Points:
 
 
 def _slot(point: Point) -> int:
-    return zlib.crc32("\t".join((point.role, point.caller, point.call, point.phase)).encode()) % SLOTS
+    return zlib.crc32(_line(point).encode()) % SLOTS
+
+
+def _line(point: Point) -> str:
+    return f"{point.role}\t{point.caller}\t{point.call}\t{point.phase}"
 
 
 # ---- tracing: every way a process of ours speaks to Redis or to the venue ----------------------------------
 
 
 def trace(points: Points, role: str, horse: str | None = None) -> None:
-    """From now on every call of this process is a point; `horse`: the role of processes it forks."""
-    mine = os.getpid()
+    """From now on every call of this process is a point; `horse`: the role of processes it forks.
+
+    What reaches a socket of Redis outside any known call is a point too, so no call can go untraced.
+    """
+    mine, inside = os.getpid(), threading.local()
 
     @contextmanager
     def at(call: str) -> Iterator[None]:
+        if getattr(inside, "call", None):
+            yield
+            return
         who = role if os.getpid() == mine or horse is None else horse
         caller = _caller(sys._getframe(3))
         points.reach(Point(who, caller, call, BEFORE))
-        yield
-        points.reach(Point(who, caller, call, AFTER))
+        inside.call = call
+        try:
+            yield
+        finally:
+            inside.call = None
+            points.reach(Point(who, caller, call, AFTER))
 
     _wrap(redis.Redis, "execute_command", at, lambda _self, *args: _word(args))
     _wrap(Pipeline, "immediate_execute_command", at, lambda _self, *args: _word(args))
     _wrap(Pipeline, "execute", at, lambda self, *_: _pipeline(self))
     _wrap(PubSub, "execute_command", at, lambda _self, *args: _word(args))
+    _wrap(AbstractConnection, "send_packed_command", at, lambda *_: "bytes of no known call")
     _wrap(BoundedHttp, "_once", at, lambda _self, method, path: f"{method} /{path.strip('/').split('/')[0]}")
 
 

@@ -1,4 +1,4 @@
-"""What must hold when all is quiet, from three witnesses: the outcomes, the venue's own book, and the whole keyspace."""
+"""What must hold when all is quiet, from three witnesses: outcomes, the venue's own book, and the whole keyspace."""
 
 import re
 from collections import Counter

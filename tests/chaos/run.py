@@ -1,6 +1,5 @@
 """One chaos run: a fleet under fire, then quiet, then the promises."""
 
-import contextlib
 import json
 import os
 import random
@@ -148,13 +147,20 @@ class ChaosRun:
         fleet.initialise_if_empty("chaos", fleet.clock.now())
         self._beat = Heartbeat(fleet.client, fleet.keys, "collect-chaos", "collect")
         self._crew.crew.wait_until_ready(sum(n for role, n in ROLES.items() if role.startswith("work-")))
-        self._fire(begun)
-        self._points.calm()
-        self._say("quiet: nobody dies any more")
-        left = self._calm_down()
+        left = self._rounds(begun)
         report = self._judge(begun)
         report.broken += [f"not quiet after {QUIET_S:g} s: {left}"] if left else []
         return report
+
+    def _rounds(self, begun: float) -> dict[str, int]:
+        """Fire and quiet, until no point is left that only quiet has reached; what does not come to rest."""
+        while True:
+            self._fire(begun)
+            self._points.calm()
+            self._say("quiet: nobody dies any more")
+            left = self._come_to_rest()
+            if left or not self._points.untested() or time.monotonic() - begun > self._plan.max_s:
+                return left | self._end()
 
     def _environment(self, url: str) -> dict[str, str]:
         return {
@@ -236,8 +242,10 @@ class ChaosRun:
                 self._venue.move(position["symbol"], f"{price:.2f}", self._now())
 
     def _upset(self) -> None:
-        """Somebody is asked to end, and RQ's lock on its clean-up, held by a dead worker for minutes, times out;
-        the server forgets its scripts, as after a restart."""
+        """Somebody is asked to end; the server forgets its scripts, as after a restart.
+
+        RQ's lock on its clean-up, which a dead worker holds for 15 minutes, times out.
+        """
         if time.monotonic() < self._next_upset:
             return
         self._next_upset = time.monotonic() + UPSET_EVERY_S
@@ -258,17 +266,18 @@ class ChaosRun:
 
     # ---- quiet -------------------------------------------------------------------------------------------
 
-    def _calm_down(self) -> dict[str, int]:
-        """Let the fleet finish, close what is held, end the processes; what is left."""
+    def _come_to_rest(self) -> dict[str, int]:
+        """Let the fleet finish, then close what is held; what is left."""
         deadline = time.monotonic() + QUIET_S
         left = self._wait_for(lambda: {k: n for k, n in waiting(self._fleet).items() if k != "open intents"}, deadline)
-        if not left:
-            left = self._wait_for(self._flat, deadline)
-        self._crew.end("schedule")
-        with contextlib.suppress(TimeoutError):
-            self._wait_for(lambda: {"jobs": n} if (n := self._fleet.queues.busy()) else {}, deadline)
-        stuck = self._crew.end("route", "work")
-        return left | ({"stuck " + name: 1 for name in stuck})
+        return left or self._wait_for(self._flat, deadline)
+
+    def _end(self) -> dict[str, int]:
+        """End the processes in good order; who did not."""
+        stuck = self._crew.end("schedule")
+        self._wait_for(lambda: {"jobs": n} if (n := self._fleet.queues.busy()) else {}, time.monotonic() + READY_S)
+        stuck += self._crew.end("route", "work")
+        return {"stuck " + name: 1 for name in stuck}
 
     def _flat(self) -> dict[str, int]:
         """Nothing is open at the venue nor with us; the market goes where targets are until it is so."""

@@ -8,7 +8,7 @@ import pytest
 from config.venue import BreakerSettings
 from pipeline.errors import BrokerError, TransientError
 from pipeline.executor import ExecutorSettings, TradeExecutor
-from pipeline.models import ExecutionResult, Outcome, Reservation, TradingState
+from pipeline.models import Direction, ExecutionResult, Outcome, Reservation, TradingState
 from pipeline.risk import RiskManager, RiskSettings
 from tests.contracts.conftest import KEYS, Vault
 from tests.money import NOW, SESSION, D, FakeMarket, WeekdaySessions, a_recommendation, a_signal, an_open_gate, at
@@ -81,6 +81,14 @@ class Desk:
         results = [self.executor.execute(recommendation, reservation, an_open_gate(), NOW) for _ in range(times)]
         return results[-1]
 
+    def close(self, decision_id: str) -> ExecutionResult:
+        """Decide against what is held of AAA."""
+        recommendation = a_recommendation(a_signal("AAA", Direction.SHORT, decision_id=decision_id))
+        reservation = self.risk.check(recommendation, NOW)
+        assert isinstance(reservation, Reservation), reservation
+        assert reservation.reduce_only
+        return self.executor.execute(recommendation, reservation, an_open_gate(), NOW)
+
     def settle(self, clock: str = "15:05") -> dict[str, Outcome]:
         """What became definite, acknowledged; a venue that fails meanwhile is asked again."""
         for _ in range(60):
@@ -128,6 +136,20 @@ def test_each_lie_ends_in_the_truth_and_in_one_order(desk: Desk, kind: str, end:
     if end is Outcome.UNFILLED:  # known only when the order's time is over: it might still have arrived
         assert soon == {}
     assert desk.ours() == book.positions
+
+
+def test_a_closing_order_that_got_lost_frees_its_symbol_after_three_minutes(desk: Desk) -> None:
+    """It could live for ten sessions, but it can only reduce: lost at 15:03, not at 15:02; the next one closes."""
+    desk.trade()
+    desk.settle("15:00")
+    held = desk.ours()
+    desk.venue.poison(Toxic("hang", seconds=1, method="POST"))
+    assert desk.close("d-1").unknown
+
+    assert (desk.settle("15:02"), desk.ours()) == ({}, held)
+    assert (desk.settle("15:03"), desk.ours()) == ({"d-1": Outcome.UNFILLED}, held)
+    desk.close("d-2")
+    assert (desk.settle("15:04"), desk.ours(), desk.venue.book().positions) == ({"d-2": Outcome.EXECUTED}, {}, {})
 
 
 def test_a_partial_fill_is_ours_to_the_share(desk: Desk) -> None:

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rq.job import JobStatus
 
-from pipeline.models import OrchestratorState
+from pipeline.models import OrchestratorState, Outcome
 from tests.delivery import NOON, a_message, a_runtime, assert_bounded, later, routed, work_off
+from workers import jobs as jobs_module
 from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.followups_redis import FollowUp, RedisFollowUps
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, MAINTENANCE
-from workers.wiring import Runtime
+from workers.schedule import MOST_WAITING
+from workers.wiring import Runtime, use
 
 
 @pytest.fixture
@@ -56,6 +59,18 @@ def test_five_schedulers_queue_one_drain_a_bucket(server_url: str, redis_client:
     assert sorted(jobs(fleets[0], CONSENSUS)) == [f"drain-{bucket}", f"drain-{bucket + 1}"]
     assert len(jobs(fleets[0], MAINTENANCE, "settle-")) == 3  # of 12:00:00 to :05, :55 to :60, and 12:01:00 on
     assert_bounded(redis_client, "demo")
+
+
+def test_housekeeping_that_is_not_done_is_not_asked_for_without_end(fleet: Runtime) -> None:
+    """A dead maintenance worker finds some 20 jobs when it comes back, not one for each second it was away."""
+    a_living_collector(fleet)
+    for minute in range(60):
+        fleet.scheduler.turn(later(60 * minute))
+
+    waiting = jobs(fleet, MAINTENANCE)
+    assert MOST_WAITING <= len(waiting) <= MOST_WAITING + 3
+    assert {name.split("-")[0] for name in waiting} == {"settle", "janitor", "reconcile"}
+    assert len(jobs(fleet, CONSENSUS, "drain-")) == 60
 
 
 def test_a_drain_claims_every_list_and_queues_many_claims_a_job(fleet: Runtime) -> None:
@@ -111,6 +126,41 @@ def test_a_reclaimed_claim_is_decided_and_gone(fleet: Runtime) -> None:
 
     assert fleet.backlog.unfinished() == []
     assert str(fleet.journal.outcome("m1:ZELK")) == "no_consensus"
+
+
+def given_up(fleet: Runtime) -> None:
+    """An urgent leg whose job RQ moved to its failed ones: every horse died before it could count a strike."""
+    post = a_message("m1", symbols=("ZELK",), confidence=0.95)
+    ((leg,),) = fleet.backlog.accept([routed(post)])
+    fleet.inbox.append([post])
+    fleet.queues.enqueue(IMMEDIATE, "trade", "urgent-m1-ZELK", ("m1", "ZELK"), f"urgent {leg.leg_id}")
+    (job,) = fleet.queues.queues[IMMEDIATE].jobs
+    fleet.strikes.begin(job.id)
+    fleet.client.delete("rq:queue:immediate")
+    job.set_status(JobStatus.FAILED)
+    fleet.queues.queues[IMMEDIATE].failed_job_registry.add(job, ttl=100)
+
+
+def test_an_urgent_leg_whose_job_rq_gave_up_still_ends(fleet: Runtime) -> None:
+    """Rule: one terminal outcome a leg; as a dead letter with its reason, and once."""
+    given_up(fleet)
+    use(fleet)
+    answers = [jobs_module.janitor(NOON.isoformat()) for _ in range(2)]
+
+    assert answers == ["0 reclaimed, 0 freed, 1 ended", "0 reclaimed, 0 freed, 0 ended"]
+    assert fleet.journal.outcome("m1:ZELK") is Outcome.ERROR
+    assert [letter["reason"] for letter in fleet.inbox.dead_letters(10)] == ["three_strikes"]
+    assert not list(fleet.client.scan_iter("demo:strikes:*"))
+
+
+def test_a_leg_that_waits_to_be_asked_again_is_not_ended(fleet: Runtime) -> None:
+    """Its job failed after it had asked for another one."""
+    given_up(fleet)
+    use(fleet)
+    fleet.followups.add(IMMEDIATE, "trade", ("m1", "ZELK"), later(5))
+
+    assert jobs_module.janitor(NOON.isoformat()) == "0 reclaimed, 0 freed, 0 ended"
+    assert fleet.journal.outcome("m1:ZELK") is Outcome.BUFFERED
 
 
 # ---- follow-ups ------------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ class JobQueues:
         """The same with what they were to do; those that cannot be read any more are left out."""
         names = self.failed_ids(queue_name, at_most)
         found = self._job_class.fetch_many(names, connection=self._connection, serializer=JSONSerializer)
-        return [FailedJob(job.id, job.func_name.rpartition(".")[2], tuple(job.args)) for job in found if job]
+        return [FailedJob(job.id, str(job.func_name).rpartition(".")[2], tuple(job.args)) for job in found if job]
 
     def cleanup(self) -> None:
         """RQ's own clean-up of registries; the janitor alone calls this."""

@@ -1,0 +1,116 @@
+"""The protocol broken on purpose, one way at a time: a harness that does not notice proves nothing.
+
+Each act is done in the harness before its children are forked, so every process of the run is broken the same way.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from pipeline import executor as executor_module
+from pipeline.executor import TradeExecutor
+from pipeline.models import ExecutionResult
+from pipeline.risk import RiskManager
+from workers.adapters.backlog_redis import RedisBacklog
+from workers.adapters.intents_redis import RedisIntents
+from workers.decide import Decider
+from workers.route import Router
+
+
+def acknowledge_first() -> None:
+    """The router forgets its stream entries before their legs are open and their jobs are queued."""
+    route = Router._route
+
+    def careless(self: Any, deliveries: Any) -> None:
+        self.inbox.acknowledge([delivery.entry_id for delivery in deliveries])
+        route(self, deliveries)
+
+    _replace(Router, "_route", careless)
+
+
+def forget_claims_first() -> None:
+    """A claim is deleted before it is decided."""
+    decide = Decider._decide_batches
+
+    def careless(self: Any, batches: Any) -> Any:
+        self.backlog.finish_many(sorted({batch.claim_id for batch in batches}))
+        return decide(self, batches)
+
+    _replace(Decider, "_decide_batches", careless)
+
+
+def send_again() -> None:
+    """What was SENT is sent again instead of looked up: SENT refuses nothing, and a known order is no reason."""
+    sent = RedisIntents.mark_sent
+
+    def always(self: Any, client_order_id: str, now: Any, expires_at: Any, **more: Any) -> None:
+        sent(self, client_order_id, now, expires_at, **more)
+
+    _replace(RedisIntents, "mark_sent", always)
+    _replace(TradeExecutor, "_look_up", _submitted_again)
+
+
+def _submitted_again(self: Any, order: Any) -> Any:
+    report = self._broker.submit(order)
+    return ExecutionResult(order.client_order_id, order.symbol, order.side, order.quantity, report)
+
+
+def name_orders_by_chance() -> None:
+    """A client order id is no function of the decision, so a second run of it is a second order."""
+    count = iter(range(1_000_000))
+    named = executor_module.client_order_id
+
+    def lucky(environment: str, decision_id: str, *more: Any) -> str:
+        return named(environment, f"{decision_id}-{os.getpid()}-{next(count)}", *more)
+
+    _replace(executor_module, "client_order_id", lucky)
+    begin = RedisIntents.begin
+    _replace(RedisIntents, "begin", lambda self, decision: _forgetful(begin(self, decision)))
+
+
+def _forgetful(execution: Any) -> Any:
+    """The run does not know what an earlier one sent."""
+    return replace(execution, sent=None)
+
+
+def double_the_limits() -> None:
+    """The risk stage allows twice of what the settings say."""
+    made = RiskManager.__init__
+    doubled = ("max_position", "max_gross_exposure", "max_open_positions")
+
+    def generous(self: Any, ledger: Any, sessions: Any, market: Any, control: Any, settings: Any) -> None:
+        more = {name: getattr(settings, name) * 2 for name in doubled}
+        made(self, ledger, sessions, market, control, settings.model_copy(update=more))
+
+    _replace(RiskManager, "__init__", generous)
+
+
+def forget_the_seen() -> None:
+    """Every delivery of a message is routed as if it were the first."""
+    accept = RedisBacklog.accept
+
+    def forgetful(self: Any, routed: Any) -> Any:
+        for message, legs in routed:
+            self._redis.delete(*(self._keys.outcome(leg.leg_id) for leg in legs))
+            self._redis.zrem(self._keys.seen_texts(), message.fingerprint)
+        return accept(self, routed)
+
+    _replace(RedisBacklog, "accept", forgetful)
+
+
+ACTS: Final[dict[str, Callable[[], None]]] = {
+    act.__name__.replace("_", "-"): act
+    for act in (
+        acknowledge_first,
+        forget_claims_first,
+        send_again,
+        name_orders_by_chance,
+        double_the_limits,
+        forget_the_seen,
+    )
+}
+
+
+def _replace(owner: Any, name: str, new: Any) -> None:
+    setattr(owner, name, new)
