@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock clean check-python
+.PHONY: help run test chaos lint lock clean check-python
 
 help:
 	@echo "make run    a recorded day through the whole fleet, with a summary at the end (under a minute)"
 	@echo "make test   lint, types, layers and every test that needs no Docker"
+	@echo "make chaos  SIGKILL at every call of every process, 10,000 legs; then the protocol broken on purpose (SEED=n)"
 	@echo "make lint   lint, types and layers only"
 	@echo "make lock   resolve and pin the dependencies again (needs uv)"
 	@echo "make clean  remove .venv and caches"
@@ -22,6 +23,11 @@ run: $(VENV)/run.stamp
 
 test: lint
 	$(BIN)/python -m pytest
+
+SEED ?= 20141122
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.chaos --seed $(SEED) --page docs/reliability.md
+	$(BIN)/python -m tests.chaos --seed $(SEED) --sabotage all
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

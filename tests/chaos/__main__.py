@@ -2,11 +2,12 @@
 
 import argparse
 import random
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.matrix import matrix
+from tests.chaos.matrix import into, matrix
 from tests.chaos.run import Plan, Report, chaos
 from tests.chaos.sabotage import ACTS
 
@@ -16,6 +17,8 @@ SHOWN = 50
 def main() -> int:
     """Run, print, judge."""
     said = _words().parse_args()
+    if said.sabotage == "all":
+        return _each_sabotage(said.seed)
     folder = Path(said.keep or tempfile.mkdtemp(prefix="fleet-chaos-"))
     _say(f"chaos with seed {said.seed}; what it leaves is in {folder}")
     if said.sabotage:
@@ -23,11 +26,25 @@ def main() -> int:
     report = chaos(folder, _plan(said), _say)
     if said.json:
         Path(said.json).write_text(report.json())
+    if said.page:
+        into(Path(said.page), report, f"python -m tests.chaos --seed {said.seed}")
     if said.matrix:
         _say(matrix(report))
     _say(_verdict(report))
     noticed = bool(report.broken)
     return int(not noticed if said.sabotage else noticed or bool(report.untested))
+
+
+def _each_sabotage(seed: int) -> int:
+    """One run for each way of breaking the protocol; 1 when one of them went unnoticed."""
+    missed = []
+    for name in sorted(ACTS):
+        words = ["--sabotage", name, "--seed", str(seed), "--no-matrix"]
+        run = subprocess.run([sys.executable, "-m", "tests.chaos", *words], capture_output=True, text=True, check=False)
+        found = [line for line in run.stdout.splitlines() if line.startswith("BROKEN")]
+        _say(f"{name}: {found[0] if found else 'NOT NOTICED'}")
+        missed += [name] if run.returncode else []
+    return int(bool(missed))
 
 
 def _say(line: str) -> None:
@@ -45,8 +62,9 @@ def _words() -> argparse.ArgumentParser:
     words.add_argument("--orders", type=int, default=2_000, help="orders at the broker to reach in the long form")
     words.add_argument("--max-seconds", type=float, default=1_800.0, help="when a run gives up")
     words.add_argument("--json", help="a file for the whole report")
-    words.add_argument("--sabotage", choices=sorted(ACTS), help="break the protocol so; the run must notice")
+    words.add_argument("--sabotage", choices=[*sorted(ACTS), "all"], help="break the protocol so; the run must notice")
     words.add_argument("--keep", help="a folder for everything the run leaves")
+    words.add_argument("--page", help="a markdown page that the figures and the matrix are written into")
     words.add_argument("--no-matrix", dest="matrix", action="store_false", help="the verdict only")
     return words
 
