@@ -181,6 +181,21 @@ def test_the_whole_keyspace_of_a_final_decision(journal: RedisJournal, redis_cli
     assert with_life(added) == ["fleet:decision:AAA-1", "fleet:outcome:AAA-1", "fleet:used:AAA"]
 
 
+@pytest.mark.parametrize(("state", "left"), [("NEW", 0), ("SENT", 1)])
+def test_a_decision_that_ends_forgets_the_order_nobody_sent(
+    journal: RedisJournal, redis_client: redis.Redis, state: str, left: int
+) -> None:
+    """A run died after it wrote the order; the next one refused. What was sent is settlement's."""
+    keys = Keys()
+    redis_client.hset(keys.execution("d1"), mapping={"id": 1, "intent": "entry-1"})
+    redis_client.hset(keys.intent("entry-1"), "state", state)
+    journal.record([(a_result("d1", Outcome.SUBMITTED), ())])
+    assert redis_client.exists(keys.intent("entry-1")) == 1
+    journal.record([(a_result("d1", Outcome.EXPIRED), ())])
+
+    assert redis_client.exists(keys.intent("entry-1")) == left
+
+
 def test_the_legs_of_an_interim_decision_are_kept_with_a_life(journal: RedisJournal, redis_client: redis.Redis) -> None:
     """Rule: the set of legs lives as long as the outcomes and is deleted with the end."""
     journal.record([(a_result(outcome=Outcome.HELD), ("m1:AAA", "m2:AAA"))])

@@ -12,6 +12,7 @@ from workers.adapters.keys import OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
 
 # Record how a decision and its legs stand.
 # Once the decision's order is SENT only the order's own fate is a word: any other leaves what is recorded.
+# With its end the order that a dead run wrote (NEW) and nobody sent is forgotten.
 # KEYS: 1 decision's outcome, 2 decision's documents, 3 decision's legs, 4 decisions stream, 5 tally, 6 used votes,
 #       7 execution.
 # ARGV: 1 prefix, 2 decision id, 3 state, 4 stage, 5 rule, 6 observed, 7 limit, 8 at (ISO), 9 document, 10 TTL (s),
@@ -47,6 +48,10 @@ if changed then
   end
   redis.call('HINCRBY', KEYS[5], 'decision-state:' .. state, 1)
   if not rank[state] then
+    local unsent = redis.call('HGET', KEYS[7], 'intent')
+    if unsent and redis.call('HGET', prefix .. ':intent:' .. unsent, 'state') == 'NEW' then
+      redis.call('DEL', prefix .. ':intent:' .. unsent)
+    end
     redis.call('HINCRBY', KEYS[5], 'decision:' .. state, 1)
     if ARGV[5] ~= '' then redis.call('HINCRBY', KEYS[5], 'rule:' .. state .. ':' .. ARGV[5], 1) end
     redis.call('XADD', KEYS[4], 'MAXLEN', '~', 1000000, '*', 'id', id, 'symbol', ARGV[11], 'outcome', state,
