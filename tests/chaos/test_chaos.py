@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 def test_no_promise_breaks_wherever_a_process_is_killed(tmp_path: Path) -> None:
     """One death before and one after each call of router, scheduler, worker and work-horse."""
     words = [
