@@ -3,12 +3,9 @@
 Each act is done in the harness before its children are forked, so every process of the run is broken the same way.
 """
 
-import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
-from pipeline import executor as executor_module
 from pipeline.executor import TradeExecutor
 from pipeline.models import ExecutionResult
 from pipeline.risk import RiskManager
@@ -56,22 +53,16 @@ def _submitted_again(self: Any, order: Any) -> Any:
     return ExecutionResult(order.client_order_id, order.symbol, order.side, order.quantity, report)
 
 
-def name_orders_by_chance() -> None:
-    """A client order id is no function of the decision, so a second run of it is a second order."""
-    count = iter(range(1_000_000))
-    named = executor_module.client_order_id
+def free_the_symbol_early() -> None:
+    """The reservation is given back as soon as the order is sent, before its fill is in the book."""
+    send = TradeExecutor._send
 
-    def lucky(environment: str, decision_id: str, *more: Any) -> str:
-        return named(environment, f"{decision_id}-{os.getpid()}-{next(count)}", *more)
+    def hasty(self: Any, order: Any, *more: Any, **options: Any) -> Any:
+        result = send(self, order, *more, **options)
+        self._ledger.release(order.decision_id)
+        return result
 
-    _replace(executor_module, "client_order_id", lucky)
-    begin = RedisIntents.begin
-    _replace(RedisIntents, "begin", lambda self, decision: _forgetful(begin(self, decision)))
-
-
-def _forgetful(execution: Any) -> Any:
-    """The run does not know what an earlier one sent."""
-    return replace(execution, sent=None)
+    _replace(TradeExecutor, "_send", hasty)
 
 
 def double_the_limits() -> None:
@@ -105,7 +96,7 @@ ACTS: Final[dict[str, Callable[[], None]]] = {
         acknowledge_first,
         forget_claims_first,
         send_again,
-        name_orders_by_chance,
+        free_the_symbol_early,
         double_the_limits,
         forget_the_seen,
     )
