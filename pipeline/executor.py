@@ -305,16 +305,15 @@ class TradeExecutor:
     def _close(self, position: Position, as_of: datetime, reason: str) -> ExecutionResult:
         """One closing order, named by the act of flattening, so that repeating the act repeats nothing."""
         act = hashlib.sha256(f"{as_of.isoformat()}\x1f{reason}\x1f{position.symbol}".encode()).hexdigest()[:24]
-        price = position.average_price
         side = Side.SELL if position.quantity > 0 else Side.BUY
-        levels = Levels(price, Decimal(0), Decimal(0), price, price, Decimal("0.0001"))
         try:
+            price = position.average_price
             order = self._order(
                 decision_id=f"{FLATTEN_PREFIX}{act}",
                 symbol=position.symbol,
                 side=side,
                 quantity=abs(position.quantity),
-                levels=levels,
+                levels=Levels(price, Decimal(0), Decimal(0), price, price, Decimal("0.0001")),
                 as_of=as_of,
                 reduce_only=True,
             )

@@ -1,10 +1,8 @@
 """The executor: at most one order per decision, whatever fails, and never an exception."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,16 +10,12 @@ import pytest
 from pipeline.errors import BrokerError, TransientError
 from pipeline.executor import ExecutorSettings, TradeExecutor, client_order_id
 from pipeline.models import (
-    Account,
-    BracketOrder,
     Direction,
     ExecutionResult,
     GateVerdict,
     Levels,
-    OrderReport,
     OrderStatus,
     Position,
-    Quote,
     Refusal,
     Reservation,
     Side,
@@ -29,95 +23,19 @@ from pipeline.models import (
     TradingState,
 )
 from pipeline.ports import Execution
+from tests.desks import ExecutorDesk as Desk
+from tests.desks import FakeBroker
 from tests.money import (
     CLOSE,
     NOW,
-    SESSION,
     D,
     FakeControl,
     WeekdaySessions,
-    a_recommendation,
     a_request,
     a_signal,
     an_open_gate,
     at,
 )
-from workers.adapters.intents_memory import MemoryIntents
-from workers.adapters.ledger_memory import MemoryLedger
-
-
-@dataclass
-class FakeBroker:
-    """Accepts everything, remembers it, and fails when told to: before or after the order arrived."""
-
-    fails: Exception | None = None
-    arrives: bool = True
-    answer: OrderStatus = OrderStatus.ACCEPTED
-    submitted: list[BracketOrder] = field(default_factory=list)
-    cancelled: list[str] = field(default_factory=list)
-    held: dict[str, Position] = field(default_factory=dict)
-
-    def submit(self, order: BracketOrder) -> OrderReport:
-        if self.arrives:
-            self.submitted.append(order)
-        if self.fails is not None:
-            raise self.fails
-        return self.report(order)
-
-    def report(self, order: BracketOrder) -> OrderReport:
-        closed = self.answer is OrderStatus.REJECTED
-        return OrderReport(order.client_order_id, order.symbol, self.answer, closed=closed)
-
-    def order(self, client_order_id: str) -> OrderReport | None:
-        return next((self.report(o) for o in self.submitted if o.client_order_id == client_order_id), None)
-
-    def cancel(self, client_order_id: str, as_of: datetime) -> OrderReport | None:
-        self.cancelled.append(client_order_id)
-        return self.order(client_order_id)
-
-    def positions(self) -> dict[str, Position]:
-        return self.held
-
-    def account(self) -> Account:
-        raise NotImplementedError
-
-    def quote(self, symbol: str, as_of: datetime) -> Quote | None:
-        raise NotImplementedError
-
-    def clock(self, as_of: datetime) -> bool:
-        raise NotImplementedError
-
-    def updates(self, as_of: datetime, client_order_ids: Sequence[str]) -> tuple[OrderReport, ...]:
-        raise NotImplementedError
-
-
-@dataclass
-class Desk:
-    """An executor with a reservation of 10 shares at 100 dollars."""
-
-    broker: FakeBroker = field(default_factory=FakeBroker)
-    control: FakeControl = field(default_factory=FakeControl)
-    reduce_only: bool = False
-
-    def __post_init__(self) -> None:
-        self.ledger = MemoryLedger(D(100_000))
-        self.intents = MemoryIntents(self.control)
-        self.executor = TradeExecutor(
-            self.broker, self.intents, self.ledger, WeekdaySessions(), ExecutorSettings(), "paper"
-        )
-        self.reserve()
-
-    def reserve(self) -> None:
-        granted = self.ledger.reserve(a_request(reduce_only=self.reduce_only))
-        assert isinstance(granted, Reservation)
-        self.reservation = granted
-
-    def execute(self, gate: GateVerdict | None = None, as_of: datetime = NOW, **facts: Any) -> ExecutionResult:
-        return self.executor.execute(a_recommendation(**facts), self.reservation, gate or an_open_gate(), as_of)
-
-    @property
-    def reserved(self) -> dict[str, Decimal]:
-        return self.ledger.snapshot(SESSION).reserved
 
 
 def state(desk: Desk, result: ExecutionResult) -> str | None:

@@ -5,9 +5,8 @@ The account holds 100,000 dollars. At 100 dollars with the stop 2 away the sizes
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from pipeline.models import (
     Direction,
     Refusal,
     Reservation,
-    Session,
     Side,
     Stage,
     TradingState,
@@ -26,6 +24,8 @@ from pipeline.models import (
     ValidationStatus,
 )
 from pipeline.risk import RiskManager, RiskSettings
+from tests.desks import RiskDesk as Desk
+from tests.desks import rule, shares
 from tests.money import (
     NOW,
     SESSION,
@@ -33,7 +33,6 @@ from tests.money import (
     FakeControl,
     FakeMarket,
     WeekdaySessions,
-    a_fill,
     a_levels,
     a_recommendation,
     a_request,
@@ -41,50 +40,6 @@ from tests.money import (
     at,
 )
 from workers.adapters.ledger_memory import MemoryLedger
-
-
-@dataclass
-class Desk:
-    """A risk manager with everything in reach."""
-
-    cash: Decimal = Decimal(100_000)
-    settings: RiskSettings = field(default_factory=RiskSettings)
-    market: FakeMarket = field(default_factory=lambda: FakeMarket({"AAA": D(100)}))
-    control: FakeControl = field(default_factory=FakeControl)
-
-    def __post_init__(self) -> None:
-        self.ledger = MemoryLedger(self.cash)
-        self.risk = RiskManager(self.ledger, WeekdaySessions(), self.market, self.control, self.settings)
-
-    def check(self, as_of: datetime = NOW, **facts: Any) -> Reservation | Refusal:
-        signal = facts.pop("signal", None) or a_signal()
-        self.market.prices.setdefault(signal.symbol, D(100))
-        return self.risk.check(a_recommendation(signal, **facts), as_of)
-
-    def hold_position(self, symbol: str = "AAA", quantity: int = 10, price: str = "100", **facts: Any) -> None:
-        side = Side.BUY if quantity > 0 else Side.SELL
-        name = f"{symbol}-{quantity}-{price}-{facts.get('at', NOW)}"
-        fill = a_fill(side, abs(quantity), price, symbol=symbol, fill_id=name, **facts)
-        self.ledger.apply("d-held", fill, WeekdaySessions().session_of(fill.at))
-
-    def lose(self, dollars: str, as_of: datetime = NOW, session: Session = SESSION) -> None:
-        """A round trip in LOS that ends with this loss."""
-        price = D(100) - D(dollars) / 1000
-        for side, at_price in ((Side.BUY, D(100)), (Side.SELL, price)):
-            fill = a_fill(side, 1000, str(at_price), symbol="LOS", fill_id=f"LOS-{side}-{as_of}", at=as_of)
-            self.ledger.apply("d-lost", fill, session)
-
-
-def rule(answer: Reservation | Refusal) -> str | None:
-    """The rule that refused, None for a reservation."""
-    return answer.rule if isinstance(answer, Refusal) else None
-
-
-def shares(answer: Reservation | Refusal) -> int:
-    """The reserved quantity."""
-    assert isinstance(answer, Reservation), answer
-    return answer.quantity
-
 
 # ---- size --------------------------------------------------------------------------------------------
 
