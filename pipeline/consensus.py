@@ -46,7 +46,7 @@ def aggregate_sentiment(votes: Sequence[Vote]) -> AggregatedSentiment:
     """Counts, lead, strength and mean confidence of the votes as they are given (seed)."""
     counts = {label: sum(vote.label is label for vote in votes) for label in Label}
     total = len(votes)
-    lead = max(counts.values(), default=0)
+    lead = max(counts.values())
     leaders = [label for label, count in counts.items() if count == lead and total]
     return AggregatedSentiment(
         bullish=counts[Label.BULLISH],

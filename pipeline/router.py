@@ -165,7 +165,7 @@ def vote_of(message: AnalyzedMessage, symbol: str, as_of: datetime, *, urgent: b
 
 
 def _end(
-    message: AnalyzedMessage, symbol: str | None, outcome: Outcome, rule: str, observed: str = "", limit: str = ""
+    message: AnalyzedMessage, symbol: str | None, outcome: Outcome, rule: str, observed: str, limit: str = ""
 ) -> Leg:
     return Leg(
         leg_id=leg_id(message.message_id, symbol),

@@ -1,7 +1,7 @@
 """Positions and realised results from fills, worked by hand."""
 
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
 
 import pytest
 
@@ -73,6 +73,26 @@ def test_adding_keeps_the_time_of_opening() -> None:
     later = NOW + timedelta(hours=1)
 
     assert apply_fill(held(10, "1000"), a_fill(Side.BUY, 10, "110", at=later)) == (held(20, "2100"), D(0))
+
+
+@pytest.mark.parametrize(("side", "sign"), [(Side.BUY, 1), (Side.SELL, -1)])
+def test_a_single_share_is_a_position_that_is_added_to(side: Side, sign: int) -> None:
+    """One and ten are eleven: 100 + 1,000 dollars, nothing realised; the mirror image short."""
+    assert apply_fill(held(sign, str(100 * sign)), a_fill(side)) == (held(11 * sign, str(1100 * sign)), D(0))
+
+
+@pytest.mark.parametrize("rounding", [ROUND_FLOOR, ROUND_CEILING])
+def test_money_rounds_half_to_even_whatever_the_caller_s_context_says(rounding: str) -> None:
+    """1.2345675 -> 1.234568; 1 x 0.0000005 -> 0 and 3 x 0.0000005 -> 0.000002; a third of 100 is 33.333333."""
+    with localcontext() as context:
+        context.rounding = rounding
+        micros = in_micros(D("1.2345675"))
+        costs = [cash_change(a_fill(quantity=n, price="0.0000005")) for n in (1, 3)]
+        part, _ = apply_fill(held(3, "100"), a_fill(Side.SELL, 1, "40"))
+
+    assert micros == 1_234_568
+    assert costs == [D(0), D("-0.000002")]
+    assert part == held(2, "66.666667")
 
 
 def test_another_symbols_fill_is_an_error() -> None:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import permutations
 from typing import Any
 
 import pytest
 
 from pipeline.consensus import Consensus, ConsensusSettings, aggregate_sentiment, distinct, reach_consensus, window_of
-from pipeline.models import AggregatedSentiment, Direction, Label, Signal, Stage, Vote
+from pipeline.models import AggregatedSentiment, Direction, Label, Refusal, Signal, Stage, Vote
 from tests.trunk import NOON, a_vote, later, votes
 
 SETTINGS = ConsensusSettings()
@@ -235,6 +236,30 @@ def test_votes_without_any_confidence_are_no_signal() -> None:
     assert signal(votes(2, confidence=0.01)).score == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("counted", "rule", "observed", "limit"),
+    [
+        (votes(2, 2), "tie", "2:2:0", "one leading label"),
+        (votes(1, 0, 2), "neutral_lead", "2 of 3", "a direction in the lead"),
+        (votes(1), "min_votes", "1", ">= 2"),
+        (votes(3, 1, 2), "min_consensus", "3 of 6", ">= 0.6"),
+        (votes(2, confidence=0.0), "no_confidence", "0", "> 0"),
+    ],
+)
+def test_a_refusal_says_what_was_counted_and_what_was_asked(
+    counted: Sequence[Vote], rule: str, observed: str, limit: str
+) -> None:
+    """And the aggregate it was read from is kept for the trace."""
+    expected = Consensus(aggregate_sentiment(counted), refusal=Refusal(Stage.CONSENSUS, rule, observed, limit))
+
+    assert consensus(counted) == expected
+
+
+def test_a_signal_keeps_the_aggregate_it_was_made_of() -> None:
+    """For the trace."""
+    assert consensus(votes(2)).aggregate == aggregate_sentiment(votes(2))
+
+
 # ---- windows -----------------------------------------------------------------------------------------
 
 
@@ -245,3 +270,8 @@ def test_a_window_holds_its_first_moment_and_not_its_last() -> None:
     assert window_of(later(59.999999), 60) == noon
     assert window_of(later(60), 60) == noon + 1
     assert window_of(later(-0.000001), 60) == noon - 1
+
+
+def test_windows_are_floored_also_before_1970() -> None:
+    """The second before the epoch belongs to window -1, not to window 0."""
+    assert [window_of(datetime.fromtimestamp(t, UTC), 60) for t in (-60, -1, 0, 59)] == [-1, -1, 0, 0]

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from itertools import permutations
 
-from pipeline.models import Direction, Signal, Stage
+from pipeline.models import Direction, Refusal, Signal, Stage
 from pipeline.netting import net
 from tests.market_builders import a_signal
 from tests.trunk import later
@@ -92,5 +92,13 @@ def test_the_losers_end_with_a_refusal_that_names_the_winner() -> None:
     netting = net((held("a", conviction=0.5), held("b", conviction=0.25, seconds=1)))
 
     assert [signal.decision_id for signal in netting.losers] == ["a"]
-    assert (netting.refusal.stage, netting.refusal.rule) == (Stage.GATE, "netted")
-    assert netting.refusal.observed == "net conviction +0.750, kept b"
+    assert netting.refusal == Refusal(
+        Stage.GATE, "netted", "net conviction +0.750, kept b", "one order per symbol at the open"
+    )
+
+
+def test_where_nobody_won_the_refusal_names_nobody() -> None:
+    """0.5 - 0.5 = 0."""
+    netting = net((held("a"), held("b", SHORT)))
+
+    assert netting.refusal.observed == "net conviction +0.000"

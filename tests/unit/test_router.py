@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.models import AnalyzedMessage, Label, Outcome, Sentiment, Stage
+from pipeline.models import AnalyzedMessage, Label, Outcome, Refusal, Sentiment, Stage
 from pipeline.router import (
     DenyList,
     Fate,
     Leg,
     RouterSettings,
     end_as_duplicate,
+    first_leg_id,
     is_high_signal,
     leg_id,
     remembers_text,
@@ -239,6 +240,65 @@ def test_the_first_refusal_in_order_speaks_for_the_post() -> None:
     assert end(a_message(**(everything | {"cashtags": 3})), deny=symbol, age_s=999)[2] == "promo"
     assert end(a_message(), deny=symbol, age_s=999)[2] == "denied_symbol"
     assert end(a_message(), age_s=999)[2] == "max_age_urgent"
+
+
+# ---- in full ---------------------------------------------------------------------------------------
+
+
+def ended(symbol: str | None, outcome: Outcome, rule: str, observed: str, limit: str) -> Leg:
+    """A leg of the message that goes nowhere."""
+    refusal = Refusal(Stage.ROUTER, rule, observed, limit)
+    return Leg(f"test-1:{symbol or '-'}", "test-1", symbol, Fate.END, None, outcome, refusal)
+
+
+@pytest.mark.parametrize(
+    ("facts", "deny", "leg"),
+    [
+        ({}, DenyList(sources=frozenset({"test"})), (None, Outcome.SPAM, "denied_source", "test", "")),
+        ({}, DenyList(authors=frozenset({"ann"})), (None, Outcome.SPAM, "muted_author", "ann", "")),
+        ({"symbols": ()}, DenyList(), (None, Outcome.NO_SYMBOL, "no_cashtag", "0 symbols", ">= 1")),
+        ({"cashtags": 4}, DenyList(), (None, Outcome.LIST_POST, "max_cashtags", "4 cashtags", "<= 3")),
+        ({"cashtags": 3, "spam": "wall"}, DenyList(), (None, Outcome.SPAM, "wall", "3 cashtags", "")),
+        ({}, DenyList(symbols=frozenset({"AAPL"})), ("AAPL", Outcome.NO_SYMBOL, "denied_symbol", "AAPL", "")),
+        (
+            {"symbols": (), "outside": ("ZZZ",)},
+            DenyList(),
+            ("ZZZ", Outcome.NO_SYMBOL, "outside_universe", "ZZZ", ""),
+        ),
+    ],
+)
+def test_a_leg_that_ends_says_what_was_seen_and_what_was_allowed(
+    facts: dict[str, Any], deny: DenyList, leg: tuple[str | None, Outcome, str, str, str]
+) -> None:
+    """Message, symbol, outcome, rule, value, limit."""
+    assert routed(a_message(**facts), deny=deny) == (ended(*leg),)
+
+
+def test_a_duplicate_ends_in_full() -> None:
+    """The first message's id is the value."""
+    assert end_as_duplicate(a_message(), "test-0") == (
+        ended(None, Outcome.DUPLICATE, "near_duplicate", "test-0", "a text of its own within the window"),
+    )
+
+
+def test_a_leg_that_goes_on_knows_its_message() -> None:
+    """By id."""
+    assert [leg.message_id for leg in routed(a_message(symbols=("AAPL", "MSFT")))] == ["test-1", "test-1"]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "outside", "name"),
+    [
+        (("AAPL", "MSFT"), ("ZZZ",), "test-1:AAPL"),
+        ((), ("ZZZ", "YYY"), "test-1:ZZZ"),
+        ((), (), "test-1:-"),
+    ],
+)
+def test_a_message_routed_before_is_known_by_its_first_leg(
+    symbols: tuple[str, ...], outside: tuple[str, ...], name: str
+) -> None:
+    """The first symbol inside the universe, else outside, else the null leg."""
+    assert first_leg_id(a_message(symbols=symbols, outside=outside)) == name
 
 
 # ---- ids and memory ----------------------------------------------------------------------------------
