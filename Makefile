@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint lock clean check-python
+.PHONY: help run test chaos lint mutation lock clean check-python
 
 help:
 	@echo "make run    a recorded day through the whole fleet, with a summary at the end (under a minute)"
 	@echo "make test   lint, types, layers and every test that needs no Docker"
 	@echo "make chaos  SIGKILL at every call of every process, 10,000 legs; then the protocol broken on purpose (SEED=n)"
 	@echo "make lint   lint, types and layers only"
+	@echo "make mutation  break the money rules one by one and count what the tests notice (a quarter of an hour)"
 	@echo "make lock   resolve and pin the dependencies again (needs uv)"
 	@echo "make clean  remove .venv and caches"
 
@@ -34,6 +35,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+mutation: $(VENV)/mutation.stamp
+	$(BIN)/python -m tests.tools.mutation
 
 check-python:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
@@ -62,10 +66,16 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
 	@$(PIP) install --requirement requirements-dev.lock
 	@touch $@
 
+$(VENV)/mutation.stamp: $(VENV)/dev.stamp requirements-mutation.lock
+	@echo "installing the pinned mutation tool (once)"
+	@$(PIP) install --requirement requirements-mutation.lock
+	@touch $@
+
 UV_COMPILE := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dashboard --no-header --no-annotate
 lock:
 	$(UV_COMPILE) --group build --upgrade --output-file requirements.lock
 	$(UV_COMPILE) --group build --group dev --constraints requirements.lock --upgrade --output-file requirements-dev.lock
+	$(UV_COMPILE) --group build --group dev --group mutation --constraints requirements-dev.lock --upgrade --output-file requirements-mutation.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants

@@ -87,7 +87,8 @@ def _changes(line: str) -> Iterator[str]:
     if STATEMENT.fullmatch(bare) and bare.count("(") == bare.count(")"):
         yield ""
     for found in OPERATOR.finditer(bare):
-        yield _with(line, found, OTHER[found[0]])
+        unary = found[0] == "-" and bare[found.end()] != " "
+        yield _with(line, found, "" if unary else OTHER[found[0]])
     for found in NUMBER.finditer(bare):
         yield _with(line, found, str(int(found[0]) + 1))
     for found in WORD.finditer(line):
