@@ -17,7 +17,10 @@ import pytest
 from redis.commands.core import Script
 
 TESTS = {
-    "workers.adapters.ledger_scripts": ("ledger", "execution", "control", "settlement", "reconcile"),
+    "workers.adapters.ledger_scripts": (
+        *("ledger", "ledger_rules", "ledger_races"),
+        *("execution", "control", "settlement", "reconcile"),
+    ),
     "workers.adapters.intents_redis": ("intents", "execution", "settlement", "reconcile"),
     "workers.adapters.backlog_redis": ("backlog",),
 }
