@@ -22,6 +22,8 @@ def changes(line: str) -> set[str]:
         ("local lost = -worst", {"local lost = worst"}),
         ("return {'refused', 'a < b', x}", {"return {'Xrefused', 'a < b', x}", "return {'refused', 'Xa < b', x}"}),
         ("local a = b[1]", {"local a = b[2]"}),
+        ("return 0", {"return 1"}),
+        ("return 1", {"return 0"}),
         ("n = n + 1", {"", "n = n - 1", "n = n + 2"}),
         ("if a then return b end", {""}),
         ("redis.call('DEL', KEYS[1])", {"", "redis.call('DEL', KEYS[2])"}),  # a command's own name stays
