@@ -52,6 +52,13 @@ def test_a_trading_state_that_forbids_is_named_and_the_intent_forgotten(vault: V
     vault.holds(control=...)
 
 
+def test_a_fleet_whose_trading_state_is_missing_is_halted(vault: Vault) -> None:
+    """Nobody has switched it on."""
+    vault.intents.create(ORDER)
+
+    assert vault.intents.mark_sent(NAME, NOW, LATER) == no("trading_state", "HALTED", "ACTIVE")
+
+
 def test_a_decision_that_ended_says_so_and_forgets_the_intent(vault: Vault) -> None:
     """By another run's veto."""
     ended = ProcessResult(Outcome.VETOED, NOW, symbol="AAA", decision_id=DECISION, refusal=Refusal(Stage.GATE, "vix"))
@@ -141,6 +148,14 @@ def test_an_adopted_order_is_over_when_its_fills_are_booked(vault: Vault) -> Non
     assert all(0 < left <= 7 * 86_400 for left in vault.lives(f"intent:{NAME}").values())
 
 
+def test_an_order_is_adopted_beside_those_that_are_open(vault: Vault) -> None:
+    """Each by its own name."""
+    for symbol in ("AAA", "BBB"):
+        vault.intents.adopt(an_order(symbol), replace(report(0), client_order_id=f"o-{symbol}", symbol=symbol))
+
+    assert [intent.client_order_id for intent in vault.intents.open()] == ["o-AAA", "o-BBB"]
+
+
 # ---- reports -----------------------------------------------------------------------------------------
 
 
@@ -185,6 +200,15 @@ def test_an_answer_settles_what_was_unknown(vault: Vault) -> None:
     vault.intents.booked(NAME, report(2))
 
     assert known(vault) == ("SENT", report(2), 2)
+
+
+def test_what_is_over_is_not_opened_again_by_a_closed_report_with_more_fills(vault: Vault) -> None:
+    """Done is done: the fills of a done order are in the ledger."""
+    over = report(1, closed=True)
+    sent(vault).intents.booked(NAME, over)
+    vault.intents.record(NAME, report(2, closed=True))
+
+    assert known(vault) == ("DONE", over, 1)
 
 
 def test_what_was_not_sent_has_no_report(redis_client: redis.Redis) -> None:

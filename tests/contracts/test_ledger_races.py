@@ -114,3 +114,14 @@ def test_entries_as_old_as_no_window_reaches_are_forgotten(
 
     for key in (KEYS.entries(), KEYS.entries("AAA")):
         assert dict(server.zrange(key, 0, -1, withscores=True)) == expected
+
+
+def test_every_fill_that_was_booked_is_kept_as_it_was(redis_client: redis.Redis) -> None:
+    """In order of time."""
+    ledger, _ = ledgers(redis_client)
+    late = a_fill(fill_id="late", at=NOW + timedelta(seconds=1))
+    early = a_fill(symbol="BBB", fill_id="early", fee=D("0.35"))
+    for fill in (late, early):
+        ledger.apply("d", fill, SESSION)
+
+    assert ledger.fills() == [early, late]

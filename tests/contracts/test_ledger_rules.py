@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.models import Refusal, Reservation, Side
+from pipeline.models import Position, Refusal, Reservation, Side
 from tests.contracts.conftest import Vault
 from tests.money import NOW, SESSION, D, WeekdaySessions, a_fill, a_request, a_signal, at
 
@@ -146,3 +146,37 @@ def test_after_a_loss_entries_of_every_symbol_count(vault: Vault) -> None:
 
     assert ask(vault, max_entries_per_hour_after_loss=1) == ("entries_after_loss", "2", "1")
     assert ask(vault, max_entries_per_hour_after_loss=2) is None
+
+
+def test_what_a_week_won_back_before_it_was_forgiven_is_not_lost_again(vault: Vault) -> None:
+    """100 lost, 80 won back, forgiven at 20 below; 5 more are 5, not 85."""
+    lose(vault)
+    for side, price in ((Side.BUY, 100), (Side.SELL, 108)):
+        vault.ledger.apply("d-won", a_fill(side, price=str(price), symbol="WON", fill_id=f"WON-{side}"), SESSION)
+    vault.ledger.forgive_week(SESSION)
+    assert vault.ledger.snapshot(SESSION).worst_week == 0
+    vault.ledger.apply("d-fee", a_fill(symbol="FEE", fee=D(5)), SESSION)
+
+    assert vault.ledger.snapshot(SESSION).worst_week == -5
+    assert ask(vault, max_week_loss=D(5)) == ("week_loss", "5.00 USD", "5.00 USD")
+
+
+def test_a_week_that_nobody_opened_has_nothing_to_forgive(vault: Vault) -> None:
+    """No key appears."""
+    vault.ledger.forgive_week(SESSION)
+
+    vault.holds()
+
+
+def test_the_broker_s_book_replaces_ours_whole(vault: Vault) -> None:
+    """AAA goes, BBB and CCC come at their marks, cash is the broker's; what the session realised stays."""
+    vault.ledger.apply("d", a_fill(fee=D(1)), SESSION)
+    theirs = {
+        name: Position(name, quantity, D(cost), NOW) for name, quantity, cost in (("BBB", 3, 30), ("CCC", -2, -9))
+    }
+    vault.ledger.adopt(D("500.5"), theirs, {"BBB": D(11), "CCC": D(4)})
+    book = vault.ledger.snapshot(SESSION)
+
+    assert (book.positions, book.marks) == (theirs, {"BBB": D(11), "CCC": D(4)})
+    assert (book.cash, book.equity) == (D("500.5"), D("525.5"))  # 500.50 + 33 - 8
+    assert book.realised_session == D(-1)

@@ -22,7 +22,7 @@ TESTS = {
         *("execution", "control", "settlement", "reconcile"),
     ),
     "workers.adapters.intents_redis": ("intents", "intents_in_full", "execution", "settlement", "reconcile"),
-    "workers.adapters.backlog_redis": ("backlog",),
+    "workers.adapters.backlog_redis": ("backlog", "backlog_in_full"),
 }
 KILLED, SURVIVED = "killed", "survived"
 

@@ -74,7 +74,7 @@ end
 return 'opened'
 """
 
-# Take whole lists as claims.
+# Take whole lists as claims. A list whose claim's name is taken waits for the next turn, under the next number.
 # KEYS: 1 batches, 2 claims, 3 claim sequence, 4 tally. ARGV: 1 prefix, 2 lease (ms), then symbols.
 # Returns the new claim ids. Cost: O(symbols * log n); lists are renamed, not copied.
 CLAIM = """
@@ -85,15 +85,17 @@ for i = 3, #ARGV do
   local symbol = ARGV[i]
   local list = ARGV[1] .. ':batch:' .. symbol
   local size = redis.call('LLEN', list)
-  if size > 0 then
+  if size == 0 then
+    redis.call('ZREM', KEYS[1], symbol)
+  else
     local id = symbol .. '-' .. redis.call('HINCRBY', KEYS[3], symbol, 1)
     if redis.call('RENAMENX', list, ARGV[1] .. ':claim:' .. id) == 1 then
+      redis.call('ZREM', KEYS[1], symbol)
       redis.call('ZADD', KEYS[2], deadline, id)
       redis.call('HINCRBY', KEYS[4], 'buffered', -size)
       taken[#taken + 1] = id
     end
   end
-  redis.call('ZREM', KEYS[1], symbol)
 end
 return taken
 """

@@ -89,43 +89,42 @@ return {}
 # Forget the NEW intent of a decision.
 # KEYS: 1 execution (its intent is `<ARGV[2]>:intent:<name>`)
 # ARGV: 1 execution id, 2 prefix
-# Returns: 1 when one was forgotten. Cost: O(1).
+# Returns: nothing. Cost: O(1).
 DISCARD = """
 local id, name = unpack(redis.call('HMGET', KEYS[1], 'id', 'intent'))
-if id ~= ARGV[1] or not name then return 0 end
+if id ~= ARGV[1] or not name then return end
 local key = ARGV[2] .. ':intent:' .. name
-if redis.call('HGET', key, 'state') ~= 'NEW' then return 0 end
-return redis.call('DEL', key)
+if redis.call('HGET', key, 'state') ~= 'NEW' then return end
+redis.call('DEL', key)
 """
 
 # Take up an order of the venue that we do not know: SENT, and no decision waits for it.
 # KEYS: 1 intent, 2 open intents
 # ARGV: 1 client order id, 2 decision id, 3 symbol, 4 order (JSON), 5 reduce only (0/1), 6 report (JSON),
 #       7 fills in it, 8 closed (0/1)
-# Returns: 1 taken up, 0 known. Cost: O(1).
+# Returns: nothing. Cost: O(1).
 ADOPT = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 1 then return end
 redis.call('HSET', KEYS[1], 'v', 1, 'state', 'SENT', 'decision', ARGV[2], 'symbol', ARGV[3], 'order', ARGV[4],
   'reduce_only', ARGV[5], 'fills', ARGV[7], 'closed', ARGV[8], 'booked', 0, 'settled', 1, 'report', ARGV[6])
 redis.call('SADD', KEYS[2], ARGV[1])
-return 1
 """
 
 # Keep an answer that says at least as much as the known one; with `booked` its fills are in the ledger.
 # KEYS: 1 intent, 2 open intents
 # ARGV: 1 client order id, 2 report (JSON; '' = no definite answer), 3 fills in it, 4 closed (0/1), 5 booked (0/1),
 #       6 TTL (s)
-# Returns: 1 kept, 0 not. Cost: O(1).
+# Returns: nothing. Cost: O(1).
 RECORD = """
 local state = redis.call('HGET', KEYS[1], 'state')
-if not state or state == 'NEW' or state == 'DONE' then return 0 end
+if not state or state == 'NEW' or state == 'DONE' then return end
 if ARGV[2] == '' then
-  if redis.call('HEXISTS', KEYS[1], 'report') == 1 then return 0 end
+  if redis.call('HEXISTS', KEYS[1], 'report') == 1 then return end
   redis.call('HSET', KEYS[1], 'state', 'UNKNOWN')
-  return 1
+  return
 end
 local known, closed = unpack(redis.call('HMGET', KEYS[1], 'fills', 'closed'))
-if tonumber(ARGV[3]) < tonumber(known) or (closed == '1' and ARGV[4] == '0') then return 0 end
+if tonumber(ARGV[3]) < tonumber(known) or (closed == '1' and ARGV[4] == '0') then return end
 local done = ARGV[4] == '1' and ARGV[5] == '1'
 redis.call('HSET', KEYS[1], 'state', done and 'DONE' or 'SENT', 'report', ARGV[2], 'fills', ARGV[3], 'closed', ARGV[4])
 if ARGV[5] == '1' then redis.call('HSET', KEYS[1], 'booked', ARGV[3]) end
@@ -133,21 +132,19 @@ if done and redis.call('HGET', KEYS[1], 'settled') == '1' then
   redis.call('SREM', KEYS[2], ARGV[1])
   redis.call('EXPIRE', KEYS[1], ARGV[6])
 end
-return 1
 """
 
 # The entry's outcome is written; with DONE nothing of the intent is open any more.
 # KEYS: 1 intent, 2 open intents
 # ARGV: 1 client order id, 2 TTL (s)
-# Returns: 1. Cost: O(1).
+# Returns: nothing. Cost: O(1).
 ACKNOWLEDGE = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 1 end
+if redis.call('EXISTS', KEYS[1]) == 0 then return end
 redis.call('HSET', KEYS[1], 'settled', 1)
 if redis.call('HGET', KEYS[1], 'state') == 'DONE' then
   redis.call('SREM', KEYS[2], ARGV[1])
   redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
-return 1
 """
 
 

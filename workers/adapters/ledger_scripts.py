@@ -204,18 +204,17 @@ return 1
 )
 
 # Count the week's loss from here on: a person resumed after it.
-# KEYS: 1 week risk. ARGV: none. Returns: 1 when the week is open, else 0. Cost: O(1).
+# KEYS: 1 week risk. ARGV: none. Returns: nothing. Cost: O(1).
 FORGIVE = """
 local realised = redis.call('HGET', KEYS[1], 'realised_micro')
-if not realised then return 0 end
+if not realised then return end
 redis.call('HSET', KEYS[1], 'forgiven_micro', realised, 'worst_micro', realised)
-return 1
 """
 
 # Replace the book's money and holdings by what the broker has.
 # KEYS: 1 account, 2 positions, 3 marks
 # ARGV: 1 cash (micro), then symbol, position (JSON), mark (micro), ...
-# Returns: 1. Cost: O(positions).
+# Returns: nothing. Cost: O(positions).
 ADOPT = """
 redis.call('HSET', KEYS[1], 'cash_micro', ARGV[1])
 redis.call('DEL', KEYS[2], KEYS[3])
@@ -223,20 +222,16 @@ for i = 2, #ARGV, 3 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
   redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 2])
 end
-return 1
 """
 
 # Value held symbols; a price for anything else is no mark.
 # KEYS: 1 positions, 2 marks
 # ARGV: symbol, price (micro), symbol, price, ...
-# Returns: how many were set. Cost: O(symbols).
+# Returns: nothing. Cost: O(symbols).
 MARK = """
-local n = 0
 for i = 1, #ARGV, 2 do
   if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
     redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-    n = n + 1
   end
 end
-return n
 """
