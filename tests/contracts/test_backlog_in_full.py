@@ -168,3 +168,34 @@ def test_a_symbol_without_votes_leaves_the_index(backlog: RedisBacklog, redis_cl
 
     assert backlog.claim() == ()
     assert redis_client.exists("fleet:batches", "fleet:claim-sequence") == 0
+
+
+def test_a_message_without_a_primary_is_known_again_by_its_first_leg(
+    backlog: RedisBacklog, redis_client: redis.Redis
+) -> None:
+    """Companies named in words only: no leg of it is the primary's."""
+    message = a_message("m1", symbols=("AAA", "BBB"))
+    nobody = message.model_copy(update={"tickers": message.tickers.model_copy(update={"primary": None})})
+
+    assert [len(legs) for legs in (*backlog.accept([routed(nobody)]), *backlog.accept([routed(nobody)]))] == [2, 0]
+    assert redis_client.hget("fleet:tally", "legs") == "2"
+
+
+def test_old_texts_are_forgotten_four_at_a_time(backlog: RedisBacklog, redis_client: redis.Redis) -> None:
+    """One message's routing has a bounded cost: of six old texts the next one forgets the four oldest."""
+    backlog.accept([routed(a_message(f"m{n}", at=later(n))) for n in range(6)])
+    backlog.accept([routed(a_message("new", at=NOON + timedelta(days=2)))])
+    server: Any = redis_client
+    left = ["text-of-m4", "text-of-m5", "text-of-new"]
+
+    assert server.zrange("fleet:seen:texts", 0, -1) == left
+    assert sorted(server.hkeys("fleet:seen:owners")) == left
+
+
+def test_a_message_that_cannot_be_read_ends_once(backlog: RedisBacklog, redis_client: redis.Redis) -> None:
+    """One null leg, `error`, with the reason; False when it was routed before."""
+    server: Any = redis_client
+
+    assert [backlog.end_unreadable("m1", "bad_version", NOON) for _ in range(2)] == [True, False]
+    assert server.hgetall("fleet:outcome:m1:-") == row("error", "bad_version", "m1", "a message of this version")
+    assert server.hgetall("fleet:tally") == {"legs": "1", "leg:error": "1", "rule:error:bad_version": "1"}

@@ -214,6 +214,7 @@ def test_what_is_over_is_not_opened_again_by_a_closed_report_with_more_fills(vau
 def test_what_was_not_sent_has_no_report(redis_client: redis.Redis) -> None:
     """A NEW intent, and one that is no longer kept, stay as they are."""
     intents = RedisIntents(redis_client, KEYS, "event")
+    intents.adopt(an_order("BBB"), replace(report(0), client_order_id="o-BBB", symbol="BBB"))
     intents.create(ORDER)
     intents.record(NAME, report(1))
     intents.record(NAME, None)

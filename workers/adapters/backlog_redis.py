@@ -52,7 +52,6 @@ if ARGV[6] == '1' then
     open(id .. ':-', 'duplicate', 'near_duplicate', owner, 'a text of its own within the window')
     return 'duplicate:' .. owner
   end
-  redis.call('ZADD', KEYS[1], 'GT', at, fp)
   redis.call('HSET', KEYS[2], fp, id)
 end
 for i = 11, #ARGV, 8 do
