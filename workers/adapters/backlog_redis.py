@@ -145,7 +145,7 @@ class RedisBacklog:
         """End an accepted message that cannot be read: one null leg, `error`. False when it was routed before."""
         keys, leg = self._keys, leg_id(message_id, None)
         answer = self._route(
-            keys=[keys.seen_texts(), keys.seen_owners(), keys.tally(), keys.batches(), *[keys.outcome(leg)] * 2],
+            keys=[keys.seen_texts(), keys.seen_owners(), keys.tally(), keys.batches(), *[keys.outcome(leg)] * 3],
             args=[
                 *(keys.prefix, message_id, "", to_ms(at), self._window_ms, 0, OUTCOME_TTL_S, WINDOW_TTL_S),
                 *(RECENT_WINDOW_MS, at.isoformat()),
