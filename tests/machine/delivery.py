@@ -1,0 +1,311 @@
+"""Delivery in memory: the stream, the lists with their leases, RQ's queues and what else the fleet keeps in Redis."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from pipeline.models import AnalyzedMessage, OrchestratorState, Outcome, ProcessResult
+from pipeline.ports import Claim
+from pipeline.router import DenyList, Fate, Leg, leg_id
+from workers.adapters.backlog_memory import MemoryBacklog
+from workers.adapters.control_memory import MemoryControl
+from workers.adapters.followups_redis import FollowUp
+from workers.adapters.inbox_redis import Delivery
+from workers.adapters.journal_memory import MemoryJournal
+from workers.adapters.keys import to_ms
+from workers.adapters.ledger_memory import MemoryLedger
+from workers.adapters.rq_guard import QUEUES, require_ours
+from workers.adapters.votes_cache import CachedVotes
+
+Now = Callable[[], datetime]
+
+
+class MemoryInbox:
+    """`RedisInbox`: a stream with one consumer group; `letters` are the dead ones: stage, reason, detail, whether refused."""
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+        self.bodies: dict[str, str] = {}
+        self.letters: list[tuple[str, str, str, bool]] = []
+        self._stream: dict[str, str] = {}
+        self._pending: dict[str, datetime] = {}
+        self._entries = 0
+
+    def append(self, messages: Sequence[AnalyzedMessage]) -> list[bool]:
+        return [self._append(message) for message in messages]
+
+    def _append(self, message: AnalyzedMessage) -> bool:
+        if message.message_id in self.bodies:
+            return False
+        self.bodies[message.message_id] = message.model_dump_json()
+        self._entries += 1
+        self._stream[f"{self._entries}-0"] = message.message_id
+        return True
+
+    def bury(self, stage: str, reason: str, detail: str, raw: bytes, *, refused: bool = True) -> None:
+        self.letters.append((stage, reason, detail, refused))
+
+    def open_group(self) -> None:
+        """It is always open."""
+
+    def read(self, consumer: str, count: int, block_ms: int) -> list[Delivery]:
+        return self._deliver([entry for entry in self._stream if entry not in self._pending][:count])
+
+    def take_over(self, consumer: str, idle_ms: int, count: int) -> list[Delivery]:
+        limit = self._now() - timedelta(milliseconds=idle_ms)
+        return self._deliver([entry for entry, since in self._pending.items() if since <= limit][:count])
+
+    def _deliver(self, entries: Sequence[str]) -> list[Delivery]:
+        self._pending |= dict.fromkeys(entries, self._now())
+        return [Delivery(entry, self._stream[entry], self.bodies[self._stream[entry]]) for entry in entries]
+
+    def acknowledge(self, entry_ids: Sequence[str]) -> None:
+        for entry in entry_ids:
+            self._stream.pop(entry, None)
+            self._pending.pop(entry, None)
+
+    def waiting(self) -> int:
+        return len(self._stream)
+
+    def message(self, message_id: str) -> AnalyzedMessage | None:
+        body = self.bodies.get(message_id)
+        return None if body is None else AnalyzedMessage.model_validate_json(body)
+
+
+class LeasedBacklog(MemoryBacklog):
+    """`RedisBacklog`: the twin with the leases of claims, and urgent legs answered again while they are open."""
+
+    def __init__(self, journal: MemoryJournal, now: Now, lease_s: float) -> None:
+        super().__init__(journal)
+        self._now, self._lease = now, timedelta(seconds=lease_s)
+        self.deadlines: dict[str, datetime] = {}
+        self._urgent: set[str] = set()
+
+    def _accept(self, message: AnalyzedMessage, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
+        accepted = super()._accept(message, legs)
+        self._urgent |= {leg.leg_id for leg in accepted if leg.fate is Fate.URGENT}
+        primary = message.tickers.primary
+        first = leg_id(message.message_id, primary)
+        if not accepted and first in self._urgent and self._journal.outcome(first) is Outcome.BUFFERED:
+            return (Leg(first, message.message_id, primary, Fate.URGENT),)
+        return accepted
+
+    def _claim(self, symbol: str) -> str:
+        claim_id = super()._claim(symbol)
+        self.deadlines[claim_id] = self._now() + self._lease
+        return claim_id
+
+    def claimed_many(self, claim_ids: Sequence[str]) -> list[Claim | None]:
+        return [self.claimed(claim_id) for claim_id in claim_ids]
+
+    def finish(self, claim_id: str) -> None:
+        super().finish(claim_id)
+        self.deadlines.pop(claim_id, None)
+
+    def finish_many(self, claim_ids: Sequence[str]) -> None:
+        for claim_id in claim_ids:
+            self.finish(claim_id)
+
+    def unfinished(self) -> list[str]:
+        return sorted(self.deadlines)
+
+    def overdue(self) -> list[tuple[str, int]]:
+        now = self._now()
+        found = [(claim_id, to_ms(at)) for claim_id, at in self.deadlines.items() if at <= now]
+        self.deadlines |= {claim_id: now + self._lease for claim_id, _ in found}
+        return found
+
+    def sizes_of(self, symbols: Iterable[str]) -> dict[str, int]:
+        sizes = self.sizes()
+        return {symbol: sizes[symbol] for symbol in symbols if symbol in sizes}
+
+    def buffered(self) -> int:
+        return sum(self.sizes().values())
+
+
+class JournalPort:
+    """`RedisJournal` over the twin: several results, and several outcomes, at once."""
+
+    def __init__(self, memory: MemoryJournal) -> None:
+        self._memory = memory
+
+    def record(self, results: Sequence[tuple[ProcessResult, tuple[str, ...]]]) -> None:
+        self._memory.record(results)
+
+    def outcome(self, leg_or_decision_id: str) -> Outcome | None:
+        return self._memory.outcome(leg_or_decision_id)
+
+    def outcomes(self, ids: Sequence[str]) -> list[Outcome | None]:
+        return [self._memory.outcome(one) for one in ids]
+
+
+class LoadedVotes(CachedVotes):
+    """The real cache of one process; what it loads comes from the twin."""
+
+    def __init__(self, backlog: Any) -> None:
+        nothing: Any = None
+        super().__init__(nothing, nothing, backlog)
+
+    def load(self, spans: Mapping[str, tuple[datetime, datetime]]) -> None:
+        for symbol, (since, until) in spans.items():
+            self._loaded[symbol] = (since, until, self._backlog.votes(symbol, since, until))
+            self._used[symbol] = frozenset(self._backlog._used[symbol])  # type: ignore[attr-defined]
+
+
+class MemoryFollowUps:
+    """`RedisFollowUps`."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, int] = {}
+
+    def add(self, queue: str, job: str, args: Sequence[object], due: datetime) -> None:
+        raw = orjson.dumps({"queue": queue, "job": job, "args": list(args)}).decode()
+        self.waiting[raw] = to_ms(due)
+
+    def due(self, now: datetime, at_most: int = 500) -> list[FollowUp]:
+        rows = sorted((at, raw) for raw, at in self.waiting.items() if at <= to_ms(now))
+        return [self._one(raw, at) for at, raw in rows[:at_most]]
+
+    def done(self, follow_up: FollowUp) -> None:
+        if self.waiting.get(follow_up.raw) == follow_up.due_ms:
+            del self.waiting[follow_up.raw]
+
+    def claim_ids(self) -> frozenset[str]:
+        found = [self._one(raw, at) for raw, at in self.waiting.items()]
+        return frozenset(str(name) for one in found if one.job == "consensus" for name in one.args[0])  # type: ignore[attr-defined]
+
+    def _one(self, raw: str, at: int) -> FollowUp:
+        spec = orjson.loads(raw)
+        return FollowUp(spec["job"], spec["queue"], tuple(spec["args"]), at, raw)
+
+
+class MemoryStrikes:
+    """`RedisStrikes`."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def begin(self, job_id: str) -> int:
+        self.counts[job_id] = self.counts.get(job_id, 0) + 1
+        return self.counts[job_id]
+
+    def end(self, job_id: str) -> None:
+        self.counts.pop(job_id, None)
+
+
+class MemoryState:
+    """`RedisState`: RUNNING, and every collector fresh."""
+
+    def __init__(self) -> None:
+        self._state = OrchestratorState.RUNNING
+        self._by, self._at = "test", None
+
+    def read(self) -> OrchestratorState:
+        return self._state
+
+    def write(self, state: OrchestratorState, by: str, at: datetime) -> None:
+        self._state, self._by = state, by
+
+    def by(self) -> str:
+        return self._by
+
+    def since(self) -> datetime | None:
+        return self._at
+
+    def fresh(self, role: str, now: datetime) -> list[str]:
+        return [f"{role}-1"]
+
+
+class MemoryHeldClock:
+    """`HeldClock`."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._ledger = ledger
+
+    def next_open_ms(self) -> int | None:
+        return min((to_ms(due) for due, _ in self._ledger._held.values()), default=None)
+
+
+@dataclass(slots=True)
+class Job:
+    """One job of RQ; `args` as JSON. `lost`: its worker is dead, or is taken for dead."""
+
+    job_id: str
+    queue: str
+    name: str
+    args: str
+    retries_left: int
+    state: str = "queued"
+    lost: bool = False
+    forget_at: datetime | None = None
+
+
+@dataclass
+class MemoryQueues:
+    """`JobQueues`, and what RQ's workers and registries do behind it."""
+
+    now: Now
+    retry_max: int
+    result_ttl_s: float
+    failure_ttl_s: float
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def enqueue(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> bool:
+        require_ours(f"workers.jobs.{job}", args, description)
+        self._forget_old()
+        if job_id in self.jobs:
+            return False
+        self.jobs[job_id] = Job(job_id, queue, job, orjson.dumps(list(args)).decode(), self.retry_max)
+        return True
+
+    def busy(self) -> int:
+        return sum(job.state in {"queued", "started"} for job in self.jobs.values())
+
+    def cleanup(self) -> None:
+        """Begun jobs of dead workers are queued again while they have retries, else they failed."""
+        for job in list(self.jobs.values()):
+            if job.state == "started" and job.lost:
+                self.retry(job)
+
+    def waiting(self) -> list[str]:
+        """Queues with a job."""
+        return [queue for queue in QUEUES if any(j.queue == queue and j.state == "queued" for j in self.jobs.values())]
+
+    def take(self, queue: str) -> Job | None:
+        """The oldest queued job, begun."""
+        for job in self.jobs.values():
+            if job.queue == queue and job.state == "queued":
+                job.state, job.lost = "started", False
+                return job
+        return None
+
+    def finished(self, job: Job) -> None:
+        """It returned; a copy that was queued meanwhile still runs."""
+        if job.state == "started":
+            job.state, job.forget_at = "finished", self.now() + timedelta(seconds=self.result_ttl_s)
+
+    def retry(self, job: Job) -> None:
+        """Behind the others, once less; or failed."""
+        if job.state != "started":
+            return
+        if job.retries_left == 0:
+            job.state, job.forget_at = "failed", self.now() + timedelta(seconds=self.failure_ttl_s)
+            return
+        del self.jobs[job.job_id]
+        job.retries_left -= 1
+        job.state, job.lost, self.jobs[job.job_id] = "queued", False, job
+
+    def _forget_old(self) -> None:
+        now = self.now()
+        for job in [job for job in self.jobs.values() if job.forget_at is not None and job.forget_at <= now]:
+            del self.jobs[job.job_id]
+
+
+class ListingControl(MemoryControl):
+    """`RedisControl`: the twin that answers the deny-lists at once."""
+
+    def deny_list(self) -> DenyList:
+        return DenyList(*(frozenset(self.denials(kind)) for kind in ("symbol", "author", "source")))
