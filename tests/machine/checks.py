@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import orjson
 
+from pipeline.executor import FLATTEN_PREFIX
 from pipeline.models import TERMINAL, BracketOrder, Outcome
 from pipeline.risk import RiskSettings
 from tests.machine.venue import Mood
@@ -22,7 +23,8 @@ def always(world: World, ended: dict[str, Outcome]) -> None:
     now = world.journal.outcomes
     assert {name: now[name] for name in ended} == ended
     ended |= {name: outcome for name, outcome in now.items() if outcome in TERMINAL}
-    assert [why for stage, _, why, _ in world.inbox.letters if stage == "worker" and not why.startswith(OURS)] == []
+    worker = [letter.detail for letter in world.inbox.letters if letter.stage == "worker"]
+    assert [detail for detail in worker if not detail.startswith(OURS)] == []
 
 
 def at_the_end(world: World) -> None:
@@ -36,10 +38,11 @@ def at_the_end(world: World) -> None:
 
 def every_message_ended(world: World) -> None:
     """Read = accepted + refused; accepted messages have legs; each leg and each decision is at its end."""
-    asked = [orjson.loads(line) for line in world.lines if line.startswith(b"{")]
+    refused = {letter.raw for letter in world.inbox.letters if letter.refused}
+    posts = {f"t-{orjson.loads(line)['id']}" for line in world.lines if line not in refused}
     assert world.read == len(world.lines)
-    assert world.inbox.bodies.keys() == {f"t-{post['id']}" for post in asked}
-    assert sum(refused for *_, refused in world.inbox.letters) >= len(world.lines) - len(asked)
+    assert posts <= world.inbox.bodies.keys()
+    assert len(world.inbox.bodies.keys() - posts) <= len(refused & set(world.lines))
     assert {leg.split(":")[0] for leg in world.journal.legs} == world.inbox.bodies.keys()
     assert {name: end for name, end in world.journal.outcomes.items() if end not in TERMINAL} == {}
 
@@ -52,7 +55,7 @@ def every_order_is_ours(world: World) -> None:
         intent = world.intents.get(name)
         assert intent is not None
         assert (intent.order, intent.state, intent.report) == (state.order, "DONE", state.report)
-        if name.startswith(("entry", "close")):
+        if not state.order.decision_id.startswith(FLATTEN_PREFIX):
             expected = Outcome.EXECUTED if state.fills else FATES.get(state.status, Outcome.UNFILLED)
             assert world.journal.outcome(state.order.decision_id) is expected
     traded = {Outcome.EXECUTED, Outcome.BROKER_REJECTED}

@@ -23,13 +23,23 @@ from workers.adapters.votes_cache import CachedVotes
 Now = Callable[[], datetime]
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What could not be used."""
+
+    stage: str
+    detail: str
+    raw: bytes
+    refused: bool
+
+
 class MemoryInbox:
-    """`RedisInbox`: a stream with one consumer group; `letters` are the dead ones: stage, reason, detail, whether refused."""
+    """`RedisInbox`: a stream with one consumer group."""
 
     def __init__(self, now: Now) -> None:
         self._now = now
         self.bodies: dict[str, str] = {}
-        self.letters: list[tuple[str, str, str, bool]] = []
+        self.letters: list[Letter] = []
         self._stream: dict[str, str] = {}
         self._pending: dict[str, datetime] = {}
         self._entries = 0
@@ -46,7 +56,7 @@ class MemoryInbox:
         return True
 
     def bury(self, stage: str, reason: str, detail: str, raw: bytes, *, refused: bool = True) -> None:
-        self.letters.append((stage, reason, detail, refused))
+        self.letters.append(Letter(stage, detail, raw, refused))
 
     def open_group(self) -> None:
         """It is always open."""

@@ -7,7 +7,6 @@ twins. A turn of any process may stop, die or lose its server before and after e
 import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
 
 import orjson
 import pytest
@@ -22,15 +21,15 @@ from pipeline.models import Outcome, TradingState
 from tests.machine.checks import always, at_the_end
 from tests.machine.turns import Fate, Killed, Stop, Turn
 from tests.machine.venue import Mood
-from tests.machine.world import SYMBOLS, Process, World, a_market
+from tests.machine.world import SYMBOLS, Process, World, a_market, the_settings
 from tests.market_builders import xnys
-from workers.adapters.rq_guard import QUEUES
 
 STEPS = st.integers(0, 60)
-TURNS = st.sampled_from(["collect", "route", "schedule", *QUEUES, *QUEUES])
+TURNS = st.sampled_from(["collect", "route", "schedule", "work", "work", "work", "work"])
 OPINIONS = st.sampled_from(["bullish", "bullish", "bearish", "neutral"])
 NAMED = st.sampled_from([*SYMBOLS, *SYMBOLS, "AAA,BBB"])
-SECONDS = st.sampled_from([0.2, 1, 5, 5, 30, 61, 61, 200, 3600, -0.2, -3, -3600])
+POSTS = st.tuples(OPINIONS, NAMED, st.booleans(), st.sampled_from([False] * 5 + [True]), st.integers(1, 3))
+SECONDS = st.sampled_from([0.2, 1, 5, 5, 20, 61, 200, 3600, -0.2, -3, -3600])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,33 +45,34 @@ class Fleet(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(seed=st.integers(0, 5))
-    def begin(self, seed: int) -> None:
-        self.world = World(a_market(seed))
+    @initialize(seed=st.integers(0, 5), gross=st.sampled_from(["0.15", "1"]))
+    def begin(self, seed: int, gross: str) -> None:
+        self.world = World(a_market(seed), the_settings(gross))
         self.posts = 0
         self.paused: list[Turn] = []
         self.ended: dict[str, Outcome] = {}
 
     # ---- what comes in -------------------------------------------------------------------------------------
 
-    @rule(
-        opinion=OPINIONS,
-        named=NAMED,
-        urgent=st.booleans(),
-        echo=st.sampled_from([False, False, False, True]),
-        deliveries=st.integers(1, 3),
-    )
-    def post(self, *, opinion: str, named: str, urgent: bool, echo: bool, deliveries: int) -> None:
-        self.posts += 1
-        words = f"{opinion} {0.95 if urgent else 0.7} {named}"
-        line = {
-            "id": str(self.posts),
-            "created_at": self.world.clock.at.isoformat(),
-            "source": "t",
-            "author": f"author-{self.posts}",
-            "text": words if echo else f"{words} {self.posts}",
-        }
-        self.world.lines += [orjson.dumps(line)] * deliveries
+    @rule(posts=st.lists(POSTS, min_size=1, max_size=4))
+    def post_and_route(self, posts: list[tuple[str, str, bool, bool, int]]) -> None:
+        self.post(posts)
+        self.world.run(self.world.collect(100))
+        self.world.run(self.world.route)
+
+    @rule(posts=st.lists(POSTS, min_size=1, max_size=4))
+    def post(self, posts: list[tuple[str, str, bool, bool, int]]) -> None:
+        for opinion, named, urgent, echo, deliveries in posts:
+            self.posts += 1
+            words = f"{opinion} {0.95 if urgent else 0.7} {named}"
+            line = {
+                "id": str(self.posts),
+                "created_at": self.world.clock.at.isoformat(),
+                "source": "t",
+                "author": f"author-{self.posts}",
+                "text": words if echo else f"{words} {self.posts}",
+            }
+            self.world.lines += [orjson.dumps(line)] * deliveries
 
     @rule(line=st.sampled_from([b"", b"[]", b"no line", b"\xff"]))
     def garbage(self, line: bytes) -> None:
@@ -162,9 +162,11 @@ class Fleet(RuleBasedStateMachine):
     # ---- inside ------------------------------------------------------------------------------------------------
 
     def turn(self, name: str) -> Callable[[Process], None]:
+        """The turn of this name; work of the queue with the most urgent job."""
         world = self.world
-        turns: dict[str, Any] = {"collect": world.collect(3), "route": world.route, "schedule": world.schedule}
-        return turns.get(name) or world.work(name)
+        waiting = world.queues.waiting() or ["maintenance"]
+        turns = {"collect": world.collect(5), "route": world.route, "schedule": world.schedule}
+        return turns.get(name) or world.work(waiting[0])
 
     def let(self, begun: Turn, stop: Stop | None) -> None:
         """Go on; a turn that stopped again waits behind the other."""
