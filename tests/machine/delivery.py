@@ -280,17 +280,18 @@ class MemoryQueues:
             if job.state == "started" and job.lost:
                 self.retry(job)
 
-    def waiting(self) -> list[str]:
-        """Queues with a job."""
-        return [queue for queue in QUEUES if any(j.queue == queue and j.state == "queued" for j in self.jobs.values())]
+    def waiting(self) -> int:
+        """Jobs that nobody has begun."""
+        return sum(job.state == "queued" for job in self.jobs.values())
 
-    def take(self, queue: str) -> Job | None:
-        """The oldest queued job, begun."""
-        for job in self.jobs.values():
-            if job.queue == queue and job.state == "queued":
-                job.state, job.lost = "started", False
-                return job
-        return None
+    def take(self) -> Job | None:
+        """The oldest queued job of the most urgent queue, begun."""
+        queued = [job for job in self.jobs.values() if job.state == "queued"]
+        if not queued:
+            return None
+        job = min(queued, key=lambda one: QUEUES.index(one.queue))
+        job.state, job.lost = "started", False
+        return job
 
     def finished(self, job: Job) -> None:
         """It returned; a copy that was queued meanwhile still runs."""

@@ -91,39 +91,39 @@ class Watched:
 
 
 class Turn:
-    """Work in a thread of its own that runs only while somebody waits for it; `over` when it ended or died."""
+    """Work that may stand still half way: then it has a thread that runs only while somebody waits for it.
+
+    `over` when it ended or died; what it raised is raised by whoever let it go on.
+    """
 
     def __init__(self, actor: Actor, work: Callable[[], object]) -> None:
         self._actor, self._work = actor, work
         self._go, self._arrived = Semaphore(0), Semaphore(0)
-        self._killed = False
         self._error: BaseException | None = None
         self.over = False
 
-    def begin(self, steps: int) -> None:
-        """Run so many steps, then pause."""
-        self._actor.turn, self._actor.stop = self, Stop(steps, Fate.PAUSE)
+    def begin(self, stop: Stop | None) -> None:
+        """Run to the end or to the stop."""
+        self._actor.stop = stop
+        if stop is None or stop.fate is not Fate.PAUSE:
+            self.over = True
+            self._work()
+            return
+        self._actor.turn = self
         Thread(target=self._run, daemon=True).start()
         self._let()
 
     def go_on(self, stop: Stop | None = None) -> None:
         """Run on, to the end or to the next stop."""
-        if not self.over:
-            self._actor.stop = stop
-            self._go.release()
-            self._let()
-
-    def kill(self) -> None:
-        """Die where it stands."""
-        self._killed = True
-        self.go_on()
+        self._actor.stop = stop
+        self._go.release()
+        self._let()
 
     def wait(self) -> None:
         """Called by the work itself: stand still until somebody lets it go on."""
         self._arrived.release()
         assert self._go.acquire(timeout=DEADLINE_S)
-        if self._killed:
-            raise Killed
+        self._actor.step()
 
     def _let(self) -> None:
         assert self._arrived.acquire(timeout=DEADLINE_S)

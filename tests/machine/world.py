@@ -1,11 +1,12 @@
 """The whole fleet over memory: shared twins that outlive every process, and processes that may die at any step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache, partial
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,11 +53,13 @@ from workers.adapters.intents_memory import MemoryIntents
 from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.ledger_memory import MemoryLedger
 from workers.adapters.market_memory import MemoryConditions, MemoryMarketData
+from workers.adapters.paper import PaperBroker
 from workers.collect import Intake
 from workers.wiring import Runtime, use
 
 SYMBOLS = ("AAA", "BBB", "CCC")
 UNBORROWABLE = "CCC"
+MOST_LAPS, MOST_TURNS = 8, 60
 BEGIN = datetime.fromisoformat("2014-06-25T14:30:00+00:00")  # a Wednesday, 10:30 New York
 DAYS = [session.day for session in xnys()._sessions if 20 <= (session.day - BEGIN.date()).days + 30 <= 60]
 
@@ -187,6 +190,14 @@ class Process:
     actor: Actor
 
 
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """What a turn of a round meets. `suspected`: right after it every worker that stands still is taken for dead."""
+
+    stop: Stop
+    suspected: bool = False
+
+
 @dataclass
 class World:
     """Everything that outlives a process, and the acts of the machine."""
@@ -212,6 +223,7 @@ class World:
         self.lines: list[bytes] = []
         self.read = 0
         self.deaths = 0
+        self.paused: list[Turn] = []
         self._consumers = 0
 
     def _mark_used(self, *facts: Any) -> None:
@@ -249,16 +261,11 @@ class World:
 
     # ---- turns ---------------------------------------------------------------------------------------------
 
-    def collect(self, count: int) -> Callable[[Process], None]:
-        """Hand over the next lines; the mark moves on only after that."""
-
-        def turn(process: Process) -> None:
-            fleet, first = process.fleet, self.read
-            intake = Intake(fleet.inbox, fleet.analyzer)
-            intake.take(self.lines[first : first + count], fleet.clock.now())
-            self.read = max(self.read, min(first + count, len(self.lines)))
-
-        return turn
+    def collect(self, process: Process) -> None:
+        """Hand over the lines that are there; the mark moves on only after that."""
+        fleet, until = process.fleet, len(self.lines)
+        Intake(fleet.inbox, fleet.analyzer).take(self.lines[self.read : until], fleet.clock.now())
+        self.read = max(self.read, until)
 
     def route(self, process: Process) -> None:
         """One turn of a router."""
@@ -275,15 +282,11 @@ class World:
         """A person closes everything."""
         process.fleet.executor.flatten(process.fleet.clock.now(), "flatten")
 
-    def work(self, queue: str) -> Callable[[Process], None]:
-        """One job of the queue, as RQ runs it."""
-
-        def turn(process: Process) -> None:
-            job = self.queues.take(queue)
-            if job is not None:
-                copy_context().run(self._run_job, process, job)
-
-        return turn
+    def work(self, process: Process) -> None:
+        """One job, as RQ runs it: of the most urgent queue that has one."""
+        job = self.queues.take()
+        if job is not None:
+            copy_context().run(self._run_job, process, job)
 
     def _run_job(self, process: Process, job: Job) -> None:
         current: Any = SimpleNamespace(id=job.job_id)
@@ -300,38 +303,45 @@ class World:
             self.queues.finished(job)
 
     def run(self, turn: Callable[[Process], None], stop: Stop | None = None) -> None:
-        """A fresh process takes one turn, to its end or to its death."""
-        process = self.process()
-        process.actor.stop = stop
-        try:
-            turn(process)
-        except Killed:
-            self.deaths += 1
-        except TransientError:  # the process backs off; another life begins
-            if stop is None:
-                raise
-
-    def pause(self, turn: Callable[[Process], None], steps: int) -> Turn:
-        """A fresh process begins a turn and stands still after so many steps."""
+        """A fresh process takes one turn, to its end, to its death, or to where it stands still for now."""
         process = self.process()
         begun = Turn(process.actor, partial(turn, process))
-        begun.begin(steps)
-        return begun
+        self._watch(begun, partial(begun.begin, stop))
+
+    def go_on(self, stop: Stop | None = None) -> None:
+        """The turn that stood still longest goes on."""
+        begun = self.paused.pop(0)
+        self._watch(begun, partial(begun.go_on, stop))
+
+    def _watch(self, begun: Turn, let: Callable[[], None]) -> None:
+        try:
+            let()
+        except (Killed, TransientError):  # another life begins
+            self.deaths += 1
+        if not begun.over:
+            self.paused.append(begun)
+
+    def suspect(self) -> None:
+        """Workers that stand still are taken for dead: their jobs are queued again, and each may run twice at once."""
+        for job in self.queues.jobs.values():
+            job.lost = True
+        self.queues.cleanup()
 
     # ---- the world around --------------------------------------------------------------------------------------
 
     def arrive(self) -> None:
         """Requests that were under way reach the venue now."""
         late, self.wire.under_way = self.wire.under_way, []
-        venue = MoodyBroker(
-            self.store, self.market, self.market, xnys(), self.settings.paper, wire=self.wire, step=lambda: None
-        )
+        venue = PaperBroker(self.store, self.market, self.market, xnys(), self.settings.paper)
         for order in late:
-            super(MoodyBroker, venue).submit(order)
+            if self.clock.at < order.good_until:
+                venue.submit(order)
 
     def quiet(self) -> None:
         """Let everything come to its end: faults are over, trading is on, time passes until nothing moves."""
         self.wire.mood = Mood.GOOD
+        while self.paused:
+            self.go_on()
         self.arrive()
         self.control.set(TradingState.ACTIVE, "test", "quiet", self.clock.at)
         for seconds in (1, 61, 61, 200, 200, 4000):
@@ -344,20 +354,27 @@ class World:
             if self.at_rest():
                 break
 
-    def round(self) -> None:
-        """Every process takes turns until nobody has anything to do at this moment."""
-        for _ in range(20):
-            self.run(self.collect(len(self.lines)))
-            while self.inbox.waiting():
-                before = self.inbox.waiting()
-                self.run(self.route)
-                if self.inbox.waiting() == before:
-                    break
-            self.run(self.schedule)
+    def round(self, incidents: Mapping[int, Incident] | None = None) -> None:
+        """Every process takes turns until nobody has anything to do at this moment; some turns meet an incident."""
+        turns = count()
+        happens = incidents or {}
+
+        def take(turn: Callable[[Process], None]) -> None:
+            incident = happens.get(next(turns))
+            self.run(turn, incident and replace(incident.stop))
+            if incident and incident.suspected:
+                self.suspect()
+
+        for _ in range(MOST_LAPS):
+            take(self.collect)
+            for _ in range(self.inbox.waiting()):
+                take(self.route)
+            take(self.schedule)
             if not self.queues.waiting():
                 break
-            while waiting := self.queues.waiting():
-                self.run(self.work(waiting[0]))
+            for _ in range(MOST_TURNS):
+                if self.queues.waiting():
+                    take(self.work)
 
     def at_rest(self) -> bool:
         """Whether nothing is left that time could still change."""

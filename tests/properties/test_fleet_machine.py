@@ -5,8 +5,9 @@ twins. A turn of any process may stop, die or lose its server before and after e
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import orjson
 import pytest
@@ -16,20 +17,50 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test
 
-from pipeline.errors import TransientError
 from pipeline.models import Outcome, TradingState
 from tests.machine.checks import always, at_the_end
-from tests.machine.turns import Fate, Killed, Stop, Turn
+from tests.machine.turns import Fate, Stop
 from tests.machine.venue import Mood
-from tests.machine.world import SYMBOLS, Process, World, a_market, the_settings
+from tests.machine.world import SYMBOLS, Incident, World, a_market, the_settings
 from tests.market_builders import xnys
 
-STEPS = st.integers(0, 60)
 TURNS = st.sampled_from(["collect", "route", "schedule", "work", "work", "work", "work"])
-OPINIONS = st.sampled_from(["bullish", "bullish", "bearish", "neutral"])
-NAMED = st.sampled_from([*SYMBOLS, *SYMBOLS, "AAA,BBB"])
-POSTS = st.tuples(OPINIONS, NAMED, st.booleans(), st.sampled_from([False] * 5 + [True]), st.integers(1, 3))
+MOST_PAUSED = 3
+STOP = st.builds(Stop, st.integers(0, 60) | st.integers(0, 12), st.sampled_from([Fate.KILL, *Fate]))
+STOPS = st.none() | STOP
+INCIDENTS = st.builds(Incident, STOP, st.booleans())
 SECONDS = st.sampled_from([0.2, 1, 5, 5, 20, 61, 200, 3600, -0.2, -3, -3600])
+
+
+@dataclass(frozen=True)
+class Post:
+    """What somebody says of some symbols, `echo`: in the same words as others; None says nothing that can be read."""
+
+    opinion: str | None
+    named: str
+    urgent: bool
+    echo: bool
+    deliveries: int
+
+    def line(self, number: int, at: datetime) -> bytes:
+        """As the source gives it."""
+        if self.opinion is None:
+            return b'{"id": ' + str(number).encode()
+        words = f"{self.opinion} {0.95 if self.urgent else 0.7} {self.named}"
+        text = words if self.echo else f"{words} {number}"
+        who = {"id": str(number), "source": "t", "author": f"author-{number}"}
+        return orjson.dumps(who | {"created_at": at.isoformat(), "text": text})
+
+
+POSTS = st.builds(
+    Post,
+    opinion=st.sampled_from(["bullish", "bullish", "bullish", "bearish", "bearish", "neutral", None]),
+    named=st.sampled_from([*SYMBOLS, "AAA", "AAA,BBB"]),
+    urgent=st.booleans(),
+    echo=st.sampled_from([False, False, False, False, True]),
+    deliveries=st.integers(1, 3),
+)
+BURSTS = st.lists(POSTS, min_size=1, max_size=5)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,75 +76,50 @@ class Fleet(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(seed=st.integers(0, 5), gross=st.sampled_from(["0.15", "1"]))
-    def begin(self, seed: int, gross: str) -> None:
+    @initialize(seed=st.integers(0, 5), gross=st.sampled_from(["0.15", "1"]), posts=BURSTS)
+    def begin(self, seed: int, gross: str, posts: list[Post]) -> None:
         self.world = World(a_market(seed), the_settings(gross))
         self.posts = 0
-        self.paused: list[Turn] = []
         self.ended: dict[str, Outcome] = {}
+        self.post(posts, "lists")
 
     # ---- what comes in -------------------------------------------------------------------------------------
 
-    @rule(posts=st.lists(POSTS, min_size=1, max_size=4))
-    def post_and_route(self, posts: list[tuple[str, str, bool, bool, int]]) -> None:
-        self.post(posts)
-        self.world.run(self.world.collect(100))
-        self.world.run(self.world.route)
-
-    @rule(posts=st.lists(POSTS, min_size=1, max_size=4))
-    def post(self, posts: list[tuple[str, str, bool, bool, int]]) -> None:
-        for opinion, named, urgent, echo, deliveries in posts:
+    @rule(posts=BURSTS, reach=st.sampled_from(["source", "stream", "lists"]))
+    def post(self, posts: list[Post], reach: str) -> None:
+        for post in posts:
             self.posts += 1
-            words = f"{opinion} {0.95 if urgent else 0.7} {named}"
-            line = {
-                "id": str(self.posts),
-                "created_at": self.world.clock.at.isoformat(),
-                "source": "t",
-                "author": f"author-{self.posts}",
-                "text": words if echo else f"{words} {self.posts}",
-            }
-            self.world.lines += [orjson.dumps(line)] * deliveries
-
-    @rule(line=st.sampled_from([b"", b"[]", b"no line", b"\xff"]))
-    def garbage(self, line: bytes) -> None:
-        self.world.lines.append(line)
+            self.world.lines += [post.line(self.posts, self.world.clock.at)] * post.deliveries
+        if reach != "source":
+            self.world.run(self.world.collect)
+        if reach == "lists":
+            self.world.run(self.world.route)
 
     # ---- processes -----------------------------------------------------------------------------------------
 
-    @rule(name=TURNS)
-    def run_turn(self, name: str) -> None:
-        self.world.run(self.turn(name))
+    @rule(name=TURNS, stop=STOPS)
+    def take_a_turn(self, name: str, stop: Stop | None) -> None:
+        if len(self.world.paused) < MOST_PAUSED:
+            self.world.run(getattr(self.world, name), stop and replace(stop))
 
-    @rule(name=TURNS, steps=STEPS, fate=st.sampled_from([Fate.KILL, Fate.KILL, Fate.LOSE]))
-    def die_in_a_turn(self, name: str, steps: int, fate: Fate) -> None:
-        self.world.run(self.turn(name), Stop(steps, fate))
+    @rule(incidents=st.dictionaries(st.integers(0, 12), INCIDENTS, max_size=2))
+    def everybody_takes_turns(self, incidents: dict[int, Incident]) -> None:
+        self.world.round(incidents if len(self.world.paused) < MOST_PAUSED else {})
 
-    @precondition(lambda self: len(self.paused) < 2)
-    @rule(name=TURNS, steps=STEPS)
-    def stop_in_a_turn(self, name: str, steps: int) -> None:
-        begun = self.world.pause(self.turn(name), steps)
-        if not begun.over:
-            self.paused.append(begun)
+    @precondition(lambda self: self.world.paused)
+    @rule(stop=STOPS)
+    def whoever_stands_still_goes_on(self, stop: Stop | None) -> None:
+        self.world.go_on(stop and replace(stop))
 
-    @precondition(lambda self: self.paused)
-    @rule(steps=STEPS)
-    def go_on_for_a_while(self, steps: int) -> None:
-        self.let(self.paused.pop(0), Stop(steps, Fate.PAUSE))
+    @rule(incident=INCIDENTS, at=st.integers(0, 12), seconds=st.sampled_from([0, 5, 61]))
+    def time_passes_for_everybody(self, incident: Incident, at: int, seconds: float) -> None:
+        self.world.clock.at += timedelta(seconds=seconds)
+        self.world.round({at: incident} if len(self.world.paused) < MOST_PAUSED else {})
 
-    @precondition(lambda self: self.paused)
-    @rule(fate=st.sampled_from([None, Fate.KILL, Fate.LOSE]))
-    def go_on_to_the_end(self, fate: Fate | None) -> None:
-        self.let(self.paused.pop(0), fate and Stop(0, fate))
-
+    @precondition(lambda self: self.world.paused)
     @rule()
-    def stopped_workers_are_taken_for_dead(self) -> None:
-        for job in self.world.queues.jobs.values():
-            job.lost = True
-        self.world.queues.cleanup()
-
-    @rule()
-    def everybody_takes_turns(self) -> None:
-        self.world.round()
+    def who_stands_still_is_taken_for_dead(self) -> None:
+        self.world.suspect()
 
     # ---- the world around ------------------------------------------------------------------------------------
 
@@ -127,21 +133,18 @@ class Fleet(RuleBasedStateMachine):
         at = xnys().next_open(now) if open_ else xnys().session_of(now).close
         self.world.clock.at = at + timedelta(seconds=seconds)
 
-    @rule(mood=st.sampled_from([Mood.GOOD, *Mood]))
-    def change_the_venues_mood(self, mood: Mood) -> None:
+    @rule(mood=st.sampled_from([Mood.GOOD, *Mood]), arrive=st.booleans())
+    def change_the_venues_mood(self, mood: Mood, *, arrive: bool) -> None:
         self.world.wire.mood = mood
+        if arrive:
+            self.world.arrive()
 
-    @rule()
-    def late_requests_arrive(self) -> None:
-        self.world.arrive()
-
-    @rule(state=st.sampled_from([TradingState.ACTIVE, *TradingState]))
-    def order_a_trading_state(self, state: TradingState) -> None:
-        self.world.control.set(state, "ann", "test", self.world.clock.at)
-
-    @rule(stop=st.one_of(st.none(), st.builds(Stop, STEPS, st.just(Fate.KILL))))
-    def flatten(self, stop: Stop | None) -> None:
-        self.world.run(self.world.flatten, stop)
+    @rule(order=st.sampled_from([TradingState.ACTIVE, *TradingState, "flatten"]), stop=STOPS)
+    def a_person_orders(self, order: str, stop: Stop | None) -> None:
+        if order == "flatten":
+            self.world.run(self.world.flatten, stop and replace(stop))
+        else:
+            self.world.control.set(TradingState(order), "ann", "test", self.world.clock.at)
 
     # ---- what must hold --------------------------------------------------------------------------------------
 
@@ -151,31 +154,10 @@ class Fleet(RuleBasedStateMachine):
             always(self.world, self.ended)
 
     def teardown(self) -> None:
-        if not hasattr(self, "world"):
-            return
-        for begun in self.paused:
-            self.let(begun, None)
-        self.world.quiet()
-        always(self.world, self.ended)
-        at_the_end(self.world)
-
-    # ---- inside ------------------------------------------------------------------------------------------------
-
-    def turn(self, name: str) -> Callable[[Process], None]:
-        """The turn of this name; work of the queue with the most urgent job."""
-        world = self.world
-        waiting = world.queues.waiting() or ["maintenance"]
-        turns = {"collect": world.collect(5), "route": world.route, "schedule": world.schedule}
-        return turns.get(name) or world.work(waiting[0])
-
-    def let(self, begun: Turn, stop: Stop | None) -> None:
-        """Go on; a turn that stopped again waits behind the other."""
-        try:
-            begun.go_on(stop)
-        except (Killed, TransientError):
-            self.world.deaths += 1
-        if not begun.over:
-            self.paused.append(begun)
+        if hasattr(self, "world"):
+            self.world.quiet()
+            always(self.world, self.ended)
+            at_the_end(self.world)
 
 
 @pytest.mark.timeout(3_600)
