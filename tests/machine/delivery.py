@@ -284,9 +284,9 @@ class MemoryQueues:
         """Jobs that nobody has begun."""
         return sum(job.state == "queued" for job in self.jobs.values())
 
-    def take(self) -> Job | None:
-        """The oldest queued job of the most urgent queue, begun."""
-        queued = [job for job in self.jobs.values() if job.state == "queued"]
+    def take(self, name: str | None = None) -> Job | None:
+        """The oldest queued job (of this name) of the most urgent queue, begun."""
+        queued = [job for job in self.jobs.values() if job.state == "queued" and name in {None, job.name}]
         if not queued:
             return None
         job = min(queued, key=lambda one: QUEUES.index(one.queue))

@@ -282,9 +282,9 @@ class World:
         """A person closes everything."""
         process.fleet.executor.flatten(process.fleet.clock.now(), "flatten")
 
-    def work(self, process: Process) -> None:
-        """One job, as RQ runs it: of the most urgent queue that has one."""
-        job = self.queues.take()
+    def work(self, process: Process, name: str | None = None) -> None:
+        """One job (of this name), as RQ runs it: of the most urgent queue that has one."""
+        job = self.queues.take(name)
         if job is not None:
             copy_context().run(self._run_job, process, job)
 

@@ -6,10 +6,9 @@ twins. A turn of any process may stop, die or lose its server before and after e
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
-import orjson
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
@@ -19,6 +18,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from pipeline.models import Outcome, TradingState
 from tests.machine.checks import always, at_the_end
+from tests.machine.posts import Post
 from tests.machine.turns import Fate, Stop
 from tests.machine.venue import Mood
 from tests.machine.world import SYMBOLS, Incident, World, a_market, the_settings
@@ -30,26 +30,6 @@ STOP = st.builds(Stop, st.integers(0, 60) | st.integers(0, 12), st.sampled_from(
 STOPS = st.none() | STOP
 INCIDENTS = st.builds(Incident, STOP, st.booleans())
 SECONDS = st.sampled_from([0.2, 1, 5, 5, 20, 61, 200, 3600, -0.2, -3, -3600])
-
-
-@dataclass(frozen=True)
-class Post:
-    """What somebody says of some symbols, `echo`: in the same words as others; None says nothing that can be read."""
-
-    opinion: str | None
-    named: str
-    urgent: bool
-    echo: bool
-    deliveries: int
-
-    def line(self, number: int, at: datetime) -> bytes:
-        """As the source gives it."""
-        if self.opinion is None:
-            return b'{"id": ' + str(number).encode()
-        words = f"{self.opinion} {0.95 if self.urgent else 0.7} {self.named}"
-        text = words if self.echo else f"{words} {number}"
-        who = {"id": str(number), "source": "t", "author": f"author-{number}"}
-        return orjson.dumps(who | {"created_at": at.isoformat(), "text": text})
 
 
 POSTS = st.builds(

@@ -1,182 +1,144 @@
-"""Three runs of one decision at once, in every order of their steps: at most one order, one outcome, no stray risk."""
+"""Two or three processes at once, switched at every call of every port: the same promises as one after the other.
+
+Each actor is a real turn of a worker (or a person's act) over the memory twins; it stands still before and after every
+call of a port. `again` is the same job a second time, as after a worker that was taken for dead and lives on.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from itertools import product
-from threading import Semaphore, Thread
-from types import SimpleNamespace
-from typing import Any
+from functools import partial
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import SymbolBusyError
-from pipeline.models import TERMINAL, GateVerdict, Outcome, TradingState
-from tests.deciding import CLOSED, Gate, Worker, nothing
-from tests.money import NOW, D, WeekdaySessions, an_open_gate
-from workers.adapters.control_memory import MemoryControl
-from workers.adapters.executions import MemoryExecutions
-from workers.adapters.intents_memory import MemoryIntents
-from workers.adapters.journal_memory import MemoryJournal
-from workers.adapters.ledger_memory import MemoryLedger
-from workers.adapters.paper_memory import MemoryPaperStore
-from workers.endings import Release, release_held
-from workers.sweep import sweep
+from pipeline.models import TradingState
+from tests.machine.checks import always, at_the_end
+from tests.machine.posts import Post
+from tests.machine.turns import Fate, Stop
+from tests.machine.world import Process, World, a_market
+from tests.market_builders import xnys
 
-LEG = "d-AAA:AAA"
-HELD = GateVerdict(open=False, factor=D(0), checks=(), refusal=CLOSED.refusal, hold_until=NOW + timedelta(days=1))
-DEADLINE_S = 20
+URGENT = Post("bullish", "AAA", urgent=True)
+AGAINST = Post("bearish", "AAA", urgent=True)
+CALM = Post("bullish", "AAA", urgent=False)
+JOBS = ("trade", "rival", "consensus", "settle", "janitor", "reconcile")
+ACTORS = (*JOBS, "again", "flatten", "halt", "reclaim")
+
+Act = Callable[[Process], None]
 
 
-class Killed(BaseException):
-    """The process is gone."""
+def a_scene(*, at_the_open: bool = False) -> World:
+    """Two urgent posts and two votes on one symbol are queued; or two urgent ones are held, and it is the open."""
+    world = World(a_market(1))
+    posts = [URGENT, AGAINST] if at_the_open else [URGENT, AGAINST, CALM, CALM]
+    if at_the_open:
+        world.clock.at = xnys().session_of(world.clock.at).close + timedelta(seconds=5)
+    world.lines = [post.line(number, world.clock.at) for number, post in enumerate(posts)]
+    world.run(world.collect)
+    world.run(world.route)
+    if at_the_open:
+        world.round()
+        world.clock.at = xnys().next_open(world.clock.at) + timedelta(seconds=1)
+    world.run(world.schedule)
+    if not at_the_open:
+        world.run(partial(world.work, name="drain"))
+    return world
 
 
-class Stage:
-    """Lets one actor at a time take one step; `script` says whose turn it is, None as a turn kills."""
-
-    def __init__(self, actors: int) -> None:
-        self.go = [Semaphore(0) for _ in range(actors)]
-        self.arrived = [Semaphore(0) for _ in range(actors)]
-        self.over = [False] * actors
-        self.dead = [False] * actors
-
-    def wait(self, actor: int) -> None:
-        """Called by an actor before each step that others can see."""
-        self.arrived[actor].release()
-        assert self.go[actor].acquire(timeout=DEADLINE_S)
-        if self.dead[actor]:
-            raise Killed
-
-    def step(self, actor: int, *, kill: bool) -> None:
-        """One more step of the actor, or its death."""
-        if self.over[actor]:
-            return
-        self.dead[actor] = kill
-        self.go[actor].release()
-        assert self.arrived[actor].acquire(timeout=DEADLINE_S)
+def an_act(world: World, name: str) -> Act:
+    """The turn of this name. `rival` is the symbol's second urgent post."""
+    if name == "flatten":
+        return world.flatten
+    if name == "halt":
+        return lambda process: process.fleet.control.set(TradingState.HALTED, "ann", "test", world.clock.at)
+    if name == "again":
+        world.suspect()
+        return world.work
+    return partial(world.work, name={"rival": "trade", "reclaim": "janitor"}.get(name, name))
 
 
-class Stepwise:
-    """A port whose every call waits for its actor's turn."""
-
-    def __init__(self, port: Any, stage: Stage, actor: int) -> None:
-        self._port, self._stage, self._actor = port, stage, actor
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._port, name)
-
-        def call(*args: Any, **facts: Any) -> Any:
-            self._stage.wait(self._actor)
-            return method(*args, **facts)
-
-        return call
+def ends_well(world: World) -> None:
+    """Time passes until nothing moves; then every promise holds."""
+    world.quiet()
+    always(world, {})
+    at_the_end(world)
 
 
-class Scene:
-    """Shared memory, and one actor for each gate; the actors' orders arrive at one venue."""
+# ---- two, one switch there and one back --------------------------------------------------------------------------
 
-    def __init__(self, gates: Sequence[GateVerdict]) -> None:
-        executions, control = MemoryExecutions(), MemoryControl()
-        control.set(TradingState.ACTIVE, "ann", "test", NOW)
-        self.journal = MemoryJournal(sent=executions.sent)
-        ended = lambda decision: self.journal.outcome(decision) in TERMINAL  # noqa: E731 # one word
-        self.ports: dict[str, Any] = {
-            "control": control,
-            "ledger": MemoryLedger(D(100_000), executions),
-            "intents": MemoryIntents(control, executions, ended),
-            "paper": MemoryPaperStore(D(100_000)),
-            "journal": self.journal,
-        }
-        self.plain = Worker(SimpleNamespace(**self.ports))
-        self.stage = Stage(len(gates))
-        self.submitted: list[str] = []
-        self.plain.broker.submit = self.counted(self.plain.broker.submit)
-        self.threads = [Thread(target=self.act, args=(n, gate), daemon=True) for n, gate in enumerate(gates)]
-        for n, thread in enumerate(self.threads):
-            thread.start()
-            assert self.stage.arrived[n].acquire(timeout=DEADLINE_S)
-
-    def counted(self, submit: Callable[[Any], Any], wait: Callable[[], object] = nothing) -> Callable[[Any], Any]:
-        """The venue's `submit`, which writes down what arrives."""
-
-        def call(order: Any) -> Any:
-            wait()
-            self.submitted.append(order.client_order_id)
-            return submit(order)
-
-        return call
-
-    def act(self, actor: int, gate: GateVerdict) -> None:
-        """One run of the decision."""
-        ports = {name: Stepwise(port, self.stage, actor) for name, port in self.ports.items() if name != "paper"}
-        worker = Worker(SimpleNamespace(**ports, paper=self.ports["paper"]), gate=Gate([gate]))
-        worker.broker.submit = self.counted(worker.broker.submit, lambda: self.stage.wait(actor))
-        try:
-            worker.decide()
-        except (SymbolBusyError, Killed):
-            pass
-        finally:
-            self.stage.over[actor] = True
-            self.stage.arrived[actor].release()
-
-    def play(self, script: Sequence[tuple[int, bool]]) -> None:
-        """The script's steps, then everybody to the end."""
-        for actor, kill in script:
-            self.stage.step(actor, kill=kill)
-        for actor, thread in enumerate(self.threads):
-            while not self.stage.over[actor]:
-                self.stage.step(actor, kill=False)
-            thread.join(DEADLINE_S)
-
-    def tidy(self) -> None:
-        """What the follow-up, the janitor and the next open do later."""
-        sweep(self.ports["ledger"], self.plain.executor, 180, NOW + timedelta(minutes=10))
-        if self.journal.outcome(LEG) is None:
-            self.plain.decide(expires_at=NOW + timedelta(hours=1))
-        opened = Release(NOW + timedelta(days=1), WeekdaySessions(), timedelta(days=1))
-        release_held(self.plain.orchestrator, self.ports["ledger"], self.journal, opened)
-
-    def holds(self) -> None:
-        """After all is tidied up: one order or none, its reservation or none, and the one outcome that fits."""
-        self.tidy()
-        sent, ledger = self.ports["intents"].open(), self.ports["ledger"]
-
-        assert len(self.submitted) == len(self.plain.orders) <= 1
-        assert len(self.submitted) <= len(sent) <= 1
-        assert self.journal.outcome(LEG) is (Outcome.SUBMITTED if sent else Outcome.GATE_CLOSED)
-        assert len(ledger.reservations()) == len(sent)
-        assert ledger.held(NOW + timedelta(days=2)) == ()
+PAIRS = [
+    (first, second)
+    for first in ("trade", "consensus", "settle", "janitor", "reconcile")
+    for second in ("again", "rival", "consensus", "settle", "janitor", "flatten", "halt")
+    if first != second
+]
 
 
-STEPS_OF_A_RUN = 15
-STEPS = 45  # a run that sends takes about 15 steps
-orders = st.lists(st.integers(0, 2), min_size=STEPS, max_size=STEPS)
-deaths = st.dictionaries(st.integers(0, 2 * STEPS), st.just(value=True), max_size=2)
-gates = st.lists(st.sampled_from([an_open_gate(), an_open_gate("0.5"), CLOSED, HELD]), min_size=3, max_size=3)
+@pytest.mark.parametrize("fate", [None, Fate.KILL])
+@pytest.mark.parametrize(("first", "second"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def test_whatever_happens_between_two_steps_of_a_turn(first: str, second: str, fate: Fate | None) -> None:
+    """The first stands still at each of its steps, time passes, the second runs to its end, the first goes on or dies."""
+    for steps in count():
+        world = a_scene()
+        if first in {"settle", "reconcile"}:
+            world.run(partial(world.work, name="trade"))
+            world.clock.at += timedelta(minutes=6)
+        world.run(an_act(world, first), Stop(steps, Fate.PAUSE))
+        if not world.paused:
+            break
+        world.clock.at += timedelta(seconds=200 if second == "janitor" else 1)
+        world.run(an_act(world, second))
+        world.go_on(fate and Stop(0, fate))
+
+        ends_well(world)
+    assert steps > 4
 
 
-@settings(max_examples=60, deadline=None)
-@given(gates, orders, deaths)
-def test_whatever_the_order_of_steps_and_deaths_one_decision_sends_at_most_one_order(
-    verdicts: list[GateVerdict], order: list[int], deaths: dict[int, bool]
+@pytest.mark.parametrize("fate", [None, Fate.KILL])
+def test_two_releases_of_one_open(fate: Fate | None) -> None:
+    """The same for the signals that wait for an open: netted once, one order at most."""
+    for steps in count():
+        world = a_scene(at_the_open=True)
+        world.run(an_act(world, "release"), Stop(steps, Fate.PAUSE))
+        if not world.paused:
+            break
+        world.run(an_act(world, "again"))
+        world.go_on(fate and Stop(0, fate))
+
+        ends_well(world)
+    assert steps > 20
+
+
+# ---- three, any number of switches ----------------------------------------------------------------------------------
+
+SWITCHES = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 12), st.sampled_from([Fate.PAUSE] * 6 + [Fate.KILL, Fate.LOSE])),
+    max_size=30,
+)
+
+
+@settings(max_examples=100)
+@given(
+    actors=st.lists(st.sampled_from(ACTORS), min_size=2, max_size=3),
+    switches=SWITCHES,
+    pauses=st.dictionaries(st.integers(0, 29), st.sampled_from([6, 200]), max_size=2),
+)
+def test_three_turns_in_any_order_of_their_steps(
+    actors: Sequence[str], switches: Sequence[tuple[int, int, Fate]], pauses: dict[int, int]
 ) -> None:
-    """Sent once, reserved exactly while it works, ended by the order's fate; else ended without an order or risk."""
-    scene = Scene(verdicts)
-    scene.play([(actor, deaths.get(n, False)) for n, actor in enumerate(order)])
+    """Each switch lets one actor go on for some steps, or makes its next step its last; time may pass in between."""
+    world = a_scene()
+    for name in actors:
+        world.run(an_act(world, name), Stop(0, Fate.PAUSE))
+    begun = list(world.paused)
+    for number, (actor, steps, fate) in enumerate(switches):
+        world.clock.at += timedelta(seconds=pauses.get(number, 0))
+        chosen = begun[actor % len(begun)] if begun else None
+        if chosen is not None and not chosen.over:
+            world.paused.remove(chosen)
+            world.paused.insert(0, chosen)
+            world.go_on(Stop(steps, fate))
 
-    scene.holds()
-
-
-PAIRS = [(an_open_gate(), an_open_gate()), (an_open_gate(), CLOSED), (CLOSED, an_open_gate()), (HELD, an_open_gate())]
-
-
-@pytest.mark.parametrize("pair", PAIRS, ids=["open-open", "open-closed", "closed-open", "held-open"])
-def test_every_order_of_two_runs_with_three_switches(pair: tuple[GateVerdict, GateVerdict]) -> None:
-    """The first runs i steps, the second j, the first k more, then the second and the first to their ends."""
-    for first, second, again in product(range(STEPS_OF_A_RUN), range(STEPS_OF_A_RUN), (0, 1, 2, 3)):
-        scene = Scene(pair)
-        scene.play([(0, False)] * first + [(1, False)] * second + [(0, False)] * again + [(1, False)] * STEPS_OF_A_RUN)
-
-        scene.holds()
+    ends_well(world)
