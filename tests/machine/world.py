@@ -59,7 +59,7 @@ from workers.wiring import Runtime, use
 
 SYMBOLS = ("AAA", "BBB", "CCC")
 UNBORROWABLE = "CCC"
-MOST_LAPS, MOST_TURNS = 8, 60
+MOST_LAPS, MOST_TURNS, MOST_SESSIONS = 3, 60, 4
 BEGIN = datetime.fromisoformat("2014-06-25T14:30:00+00:00")  # a Wednesday, 10:30 New York
 DAYS = [session.day for session in xnys()._sessions if 20 <= (session.day - BEGIN.date()).days + 30 <= 60]
 
@@ -344,15 +344,14 @@ class World:
             self.go_on()
         self.arrive()
         self.control.set(TradingState.ACTIVE, "test", "quiet", self.clock.at)
-        for seconds in (1, 61, 61, 200, 200, 4000):
+        for seconds in (1, 61, 200, 200, 4000):
             self.clock.at += timedelta(seconds=seconds)
             self.round()
-        for _ in range(4):
+        for _ in range(MOST_SESSIONS):
             for moment in (xnys().next_open(self.clock.at), xnys().session_of(self.clock.at).close):
-                self.clock.at = moment + timedelta(seconds=1)
-                self.round()
-            if self.at_rest():
-                break
+                if not self.at_rest():
+                    self.clock.at = moment + timedelta(seconds=1)
+                    self.round()
 
     def round(self, incidents: Mapping[int, Incident] | None = None) -> None:
         """Every process takes turns until nobody has anything to do at this moment; some turns meet an incident."""
@@ -365,18 +364,19 @@ class World:
             if incident and incident.suspected:
                 self.suspect()
 
+        take(self.collect)
+        for _ in range(self.inbox.waiting()):
+            take(self.route)
         for _ in range(MOST_LAPS):
-            take(self.collect)
-            for _ in range(self.inbox.waiting()):
-                take(self.route)
             take(self.schedule)
-            if not self.queues.waiting():
-                break
             for _ in range(MOST_TURNS):
                 if self.queues.waiting():
                     take(self.work)
+            if not self.queues.busy() and not self.backlog.sizes():
+                break
 
     def at_rest(self) -> bool:
         """Whether nothing is left that time could still change."""
-        legs_ended = set(self.journal.outcomes.values()) <= TERMINAL
-        return legs_ended and not self.intents.open() and not self.ledger.reservations() and not self.followups.waiting
+        ended = set(self.journal.outcomes.values()) <= TERMINAL
+        left = self.intents.open() or self.ledger.reservations() or self.followups.waiting or self.backlog.deadlines
+        return ended and not left
