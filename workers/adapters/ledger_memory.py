@@ -248,9 +248,9 @@ class MemoryLedger:
     def _count(
         self, request: ReservationRequest, window: timedelta, *, symbol: bool = False, side: bool = False
     ) -> int:
-        """Entries in (as_of - window, as_of], this one included."""
+        """Entries later than `as_of - window`, this one included."""
         return 1 + sum(
-            request.as_of - window < entry.at <= request.as_of
+            entry.at > request.as_of - window
             and entry.decision_id != request.decision_id
             and (not symbol or entry.symbol == request.symbol)
             and (not side or entry.side == request.side)
