@@ -34,8 +34,8 @@ from pipeline.ports import Control, ReservationRequest
 from tests.machine.delivery import (
     Job,
     JournalPort,
-    ListingControl,
     LeasedBacklog,
+    ListingControl,
     LoadedVotes,
     MemoryFollowUps,
     MemoryHeldClock,
@@ -127,9 +127,7 @@ class WordsAnalyzer:
         sign = {Label.BULLISH: 1, Label.BEARISH: -1, Label.NEUTRAL: 0}[Label(label)]
         return AnalyzedMessage(
             message=message,
-            sentiment=Sentiment(
-                label=Label(label), score=0.95 * sign, confidence=float(confidence), model="words"
-            ),
+            sentiment=Sentiment(label=Label(label), score=0.95 * sign, confidence=float(confidence), model="words"),
             tickers=TickerReading(symbols=symbols, primary=symbols[0], cashtags=len(symbols)),
             fingerprint=message.text,
         )
