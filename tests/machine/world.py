@@ -358,7 +358,7 @@ class World:
 
         def take(turn: Callable[[Process], None]) -> None:
             incident = happens.get(next(turns))
-            self.run(turn, incident and replace(incident.stop))
+            self.run(turn, replace(incident.stop) if incident else None)
             if incident and incident.suspected:
                 self.suspect()
 

@@ -105,7 +105,7 @@ def test_whatever_happens_between_two_steps_of_a_turn(first: str, second: str, f
             break
         world.clock.at += timedelta(seconds=200 if second == "janitor" else 1)
         world.run(an_act(world, second))
-        world.go_on(fate and Stop(0, fate))
+        world.go_on(Stop(0, fate) if fate else None)
 
         ends_well(world)
     assert steps > 4
