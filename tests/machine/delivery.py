@@ -285,8 +285,8 @@ class MemoryQueues:
         return sum(job.state == "queued" for job in self.jobs.values())
 
     def take(self, name: str | None = None) -> Job | None:
-        """The oldest queued job (of this name) of the most urgent queue, begun."""
-        queued = [job for job in self.jobs.values() if job.state == "queued" and name in {None, job.name}]
+        """The oldest queued job (of this name or id) of the most urgent queue, begun."""
+        queued = [job for job in self.jobs.values() if job.state == "queued" and name in {None, job.name, job.job_id}]
         if not queued:
             return None
         job = min(queued, key=lambda one: QUEUES.index(one.queue))

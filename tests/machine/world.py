@@ -281,7 +281,7 @@ class World:
         process.fleet.executor.flatten(process.fleet.clock.now(), "flatten")
 
     def work(self, process: Process, name: str | None = None) -> None:
-        """One job (of this name), as RQ runs it: of the most urgent queue that has one."""
+        """One job (of this name or id), as RQ runs it: of the most urgent queue that has one."""
         job = self.queues.take(name)
         if job is not None:
             copy_context().run(self._run_job, process, job)
@@ -319,11 +319,13 @@ class World:
         if not begun.over:
             self.paused.append(begun)
 
-    def suspect(self) -> None:
-        """Workers that stand still are taken for dead: their jobs are queued again, and each may run twice at once."""
+    def suspect(self) -> list[str]:
+        """Workers that stand still are taken for dead: their jobs (ids) are queued again, and may run twice at once."""
+        begun = [job.job_id for job in self.queues.jobs.values() if job.state == "started"]
         for job in self.queues.jobs.values():
             job.lost = True
         self.queues.cleanup()
+        return begun
 
     # ---- the world around --------------------------------------------------------------------------------------
 

@@ -55,8 +55,7 @@ def an_act(world: World, name: str) -> Act:
     if name == "halt":
         return lambda process: process.fleet.control.set(TradingState.HALTED, "ann", "test", world.clock.at)
     if name == "again":
-        world.suspect()
-        return world.work
+        return partial(world.work, name=next(iter(world.suspect()), None))
     return partial(world.work, name={"rival": "trade", "reclaim": "janitor"}.get(name, name))
 
 
