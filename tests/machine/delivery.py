@@ -17,6 +17,7 @@ from workers.adapters.inbox_redis import Delivery
 from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.keys import to_ms
 from workers.adapters.ledger_memory import MemoryLedger
+from workers.adapters.rq_factory import FailedJob
 from workers.adapters.rq_guard import QUEUES, require_ours
 from workers.adapters.votes_cache import CachedVotes
 
@@ -187,6 +188,10 @@ class MemoryFollowUps:
         found = [self._one(raw, at) for raw, at in self.waiting.items()]
         return frozenset(str(name) for one in found if one.job == "consensus" for name in one.args[0])  # type: ignore[attr-defined]
 
+    def message_ids(self) -> frozenset[str]:
+        found = [self._one(raw, at) for raw, at in self.waiting.items()]
+        return frozenset(str(one.args[0]) for one in found if one.job == "trade")
+
     def _one(self, raw: str, at: int) -> FollowUp:
         spec = orjson.loads(raw)
         return FollowUp(spec["job"], spec["queue"], tuple(spec["args"]), at, raw)
@@ -204,6 +209,10 @@ class MemoryStrikes:
 
     def end(self, job_id: str) -> None:
         self.counts.pop(job_id, None)
+
+    def forget(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            self.counts.pop(job_id, None)
 
 
 class MemoryState:
@@ -279,6 +288,16 @@ class MemoryQueues:
         for job in list(self.jobs.values()):
             if job.state == "started" and job.lost:
                 self.retry(job)
+
+    def depths(self) -> dict[str, int]:
+        return {q: sum(job.queue == q and job.state == "queued" for job in self.jobs.values()) for q in QUEUES}
+
+    def failed_ids(self, queue_name: str, at_most: int = 500) -> list[str]:
+        return [job.job_id for job in self.failed(queue_name)]
+
+    def failed(self, queue_name: str, at_most: int = 500) -> list[FailedJob]:
+        found = [job for job in self.jobs.values() if job.queue == queue_name and job.state == "failed"]
+        return [FailedJob(job.job_id, job.name, tuple(orjson.loads(job.args))) for job in found]
 
     def waiting(self) -> int:
         """Jobs that nobody has begun."""

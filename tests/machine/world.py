@@ -55,6 +55,7 @@ from workers.adapters.ledger_memory import MemoryLedger
 from workers.adapters.market_memory import MemoryConditions, MemoryMarketData
 from workers.adapters.paper import PaperBroker
 from workers.collect import Intake
+from workers.settlement import LOST_AFTER
 from workers.wiring import Runtime, use
 
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -330,11 +331,12 @@ class World:
     # ---- the world around --------------------------------------------------------------------------------------
 
     def arrive(self) -> None:
-        """Requests that were under way reach the venue now."""
+        """Requests that were under way reach the venue now, but none whose time is over."""
         late, self.wire.under_way = self.wire.under_way, []
         venue = PaperBroker(self.store, self.market, self.market, xnys(), self.settings.paper)
         for order in late:
-            if self.clock.at < order.good_until:
+            bound = order.submitted_at + LOST_AFTER if order.reduce_only else order.good_until
+            if self.clock.at < bound:
                 venue.submit(order)
 
     def quiet(self) -> None:
