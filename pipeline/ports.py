@@ -249,12 +249,12 @@ class ReservationRequest:
     """Amounts and ceilings, computed by the risk manager; the ledger only tests counters and reserves or refuses.
 
     Dollars are exact. The ceilings of positions, exposure and rates are totals that may be reached, not passed;
-    a loss ceiling refuses when it is reached. Rates count every entry later than `as_of - window`, also those of
-    decisions with a later `as_of` that were faster, or made before the clock was set back; the one after a loss
-    counts while the last trade that closed lost. `expected_position`: signed quantity the sizing assumed (0 = flat);
-    the ledger refuses when its own differs. `reduce_only` requests skip position, exposure, rate and loss rules.
-    `price` (dollars per share) and `sizing` are kept for the trace. `execution`: the
-    run that asks (None: nobody else runs the decision).
+    a loss ceiling refuses when it is reached. Rates count every entry later than `as_of - window` and at most two hours
+    after `as_of`: also those of decisions with a later `as_of` that were faster, or made before the clock was set back.
+    The one after a loss counts while the last trade that closed lost. `expected_position`: signed quantity the sizing
+    assumed (0 = flat); the ledger refuses when its own differs. `reduce_only` requests skip position, exposure, rate
+    and loss rules. `price` (dollars per share) and `sizing` are kept for the trace. `execution`: the run that asks
+    (None: nobody else runs the decision).
     """
 
     decision_id: str

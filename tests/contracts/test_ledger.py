@@ -229,7 +229,7 @@ def test_the_first_rule_that_refuses_is_named(vault: Vault, first: int) -> None:
 def test_a_rates_window_slides_and_its_far_end_is_out(
     vault: Vault, rule: str, limit: dict[str, int], window: int, short_of_window_ms: int | None, *, lost: bool
 ) -> None:
-    """Later than as_of - window: a millisecond inside counts, the edge does not; a later entry (None) counts."""
+    """Later than as_of - window: a millisecond inside counts, the edge does not; a later entry (None) counts, of two hours at most."""
     if lost:
         buy(vault, at=NOW - timedelta(hours=2))
         sell(vault, price="90", at=NOW - timedelta(hours=2))
@@ -241,6 +241,17 @@ def test_a_rates_window_slides_and_its_far_end_is_out(
     answer = vault.ledger.reserve(a_request(**(WIDE | limit)))
 
     assert (answer.rule if isinstance(answer, Refusal) else None) == (None if short_of_window_ms == 0 else rule)
+
+
+@pytest.mark.parametrize(("late_by_ms", "rule"), [(7_200_000, "fleet_rate"), (7_200_001, None)])
+def test_an_entry_two_hours_later_counts_and_one_after_that_does_not(
+    vault: Vault, late_by_ms: int, rule: str | None
+) -> None:
+    """A clock may be set back by an hour; a recording that runs on several workers is no such step."""
+    vault.ledger.reserve(a_request(decision_id="before", as_of=NOW + timedelta(milliseconds=late_by_ms), **WIDE))
+    vault.ledger.release("before")
+
+    assert refused(vault.ledger.reserve(a_request(**(WIDE | {"max_per_minute": 1})))) == rule
 
 
 def test_a_decision_does_not_count_against_itself(vault: Vault) -> None:

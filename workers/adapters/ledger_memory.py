@@ -23,6 +23,7 @@ from workers.adapters.ledger_rows import (
 
 MINUTE = timedelta(seconds=60)
 HOUR = timedelta(hours=1)
+LATER = timedelta(hours=2)
 
 
 @dataclass(slots=True)
@@ -248,9 +249,9 @@ class MemoryLedger:
     def _count(
         self, request: ReservationRequest, window: timedelta, *, symbol: bool = False, side: bool = False
     ) -> int:
-        """Entries later than `as_of - window`, this one included."""
+        """Entries later than `as_of - window`, up to two hours after it, this one included."""
         return 1 + sum(
-            entry.at > request.as_of - window
+            request.as_of - window < entry.at <= request.as_of + LATER
             and entry.decision_id != request.decision_id
             and (not symbol or entry.symbol == request.symbol)
             and (not side or entry.side == request.side)

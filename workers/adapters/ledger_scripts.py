@@ -89,7 +89,7 @@ if gross > tonumber(ARGV[9]) then return {'refused', 'gross_exposure', whole(gro
 local member = side .. ':' .. decision
 local function entries(key, window, prefix)
   local n = 1
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. whole(as_of - window), '+inf')) do
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. whole(as_of - window), whole(as_of + 7200000))) do
     if name ~= member and string.sub(name, 1, #prefix) == prefix then n = n + 1 end
   end
   return n
