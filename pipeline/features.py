@@ -11,6 +11,7 @@ LETTERS_SCALE = 0.6
 """How much a post's groups of letters count beside its words (chosen with the held-out figures in sight)."""
 _SHORTEST, _LONGEST = 3, 5
 _LEVELS = 4
+_KIND = crc32(b"# "), crc32(b"! ")
 
 
 class Features(NamedTuple):
@@ -50,12 +51,24 @@ def letter_buckets(word: str) -> tuple[int, ...]:
     bare = word.removeprefix(NEGATED)
     if len(bare) < _SHORTEST or not bare.isalpha():
         return ()
-    kind, edged = "!" if bare != word else "#", f"<{bare}>"
-    return tuple(
-        _bucket(f"{kind} {edged[start : start + size]}")
-        for size in range(_SHORTEST, min(_LONGEST, len(bare) + 1) + 1)
-        for start in range(len(edged) - size + 1)
-    )
+    start, edged = _KIND[bare != word], f"<{bare}>"
+    spans = [(at, at + size) for size in _sizes(bare) for at in range(len(edged) - size + 1)]
+    if edged.isascii():
+        plain = edged.encode()
+        return tuple([crc32(plain[at:end], start) % BUCKETS for at, end in spans])
+    return tuple([crc32(edged[at:end].encode("utf-8", "surrogatepass"), start) % BUCKETS for at, end in spans])
+
+
+def letter_count(word: str) -> int:
+    """How many rows `letter_buckets` names."""
+    bare = word.removeprefix(NEGATED)
+    if len(bare) < _SHORTEST or not bare.isalpha():
+        return 0
+    return sum(len(bare) + 3 - size for size in _sizes(bare))
+
+
+def _sizes(bare: str) -> range:
+    return range(_SHORTEST, min(_LONGEST, len(bare) + 1) + 1)
 
 
 def lean_buckets(sums: tuple[float, float]) -> tuple[int, int, int]:

@@ -5,22 +5,23 @@ from typing import TypeVar
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-_REMEMBERED = 1 << 16
+_ROOM = 1 << 16
 _LONGEST = 30
 
 
 class Memo(dict[_K, _V]):
-    """`memo[key]` is `function(key)`, asked once; emptied when it holds 65,536 answers. Safe to share between threads.
+    """`memo[key]` is `function(key)`, asked once; emptied when it holds `room` answers. Safe to share between threads.
 
     The function must be pure of its key.
     """
 
-    def __init__(self, function: Callable[[_K], _V]) -> None:
+    def __init__(self, function: Callable[[_K], _V], room: int = _ROOM) -> None:
         super().__init__()
         self._function = function
+        self._room = room
 
     def __missing__(self, key: _K) -> _V:
-        if len(self) >= _REMEMBERED:
+        if len(self) >= self._room:
             self.clear()
         value = self._function(key)
         self[key] = value

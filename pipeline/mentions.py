@@ -15,6 +15,7 @@ _OCC = re.compile(
     r"\d{1,8}(?:\.\d{1,3})?(?!\w)"
 )
 _OCC_HINT = re.compile(r"\d{6}[CP]\d")
+_HINT = re.compile(rf"nasdaq|nyse|amex|otc|bats|cboe|(?-i:{_OCC_HINT.pattern})", re.IGNORECASE)
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]{0,6}\.?(?: ?'?\d{1,4})?"
 _DATE = rf"(?:\d{{1,2}}[/-]\d{{1,2}}(?:[/-]\d{{2,4}})?|{_MONTH}|\d{{1,2}} ?{_MONTH}|weekly|weeklies|0dte|leaps?)"
 _OPTION = re.compile(
@@ -37,6 +38,11 @@ _AFTER = re.compile(
 )
 _NEAR = 24
 _SHOUTED = 0.6
+
+
+def may_list(part: str) -> bool:
+    """Whether a part of a text between white space may belong to what `listings` looks for."""
+    return _HINT.search(part) is not None
 
 
 def listings(text: str) -> Iterator[Place]:

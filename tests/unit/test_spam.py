@@ -5,12 +5,12 @@ import time
 import pytest
 
 from pipeline.spam import SpamSettings, spam_verdict
-from pipeline.text import clean
+from pipeline.text import view
 
 
 def verdict(text: str, cashtags: int = 1, settings: SpamSettings | None = None) -> str | None:
     """The verdict under default settings."""
-    return spam_verdict(clean(text), cashtags, settings or SpamSettings())
+    return spam_verdict(view(text), cashtags, settings or SpamSettings())
 
 
 @pytest.mark.parametrize(
