@@ -1,5 +1,6 @@
 """What a post offers the model: words, pairs and groups of letters by hashed bucket, and the lexicon's lean."""
 
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -49,26 +50,27 @@ def pair_bucket(pair: tuple[str, str]) -> int:
 def letter_buckets(word: str) -> tuple[int, ...]:
     """The rows of 3 to 5 letters in a row, the word's edges included; none for marks, numbers and short words."""
     bare = word.removeprefix(NEGATED)
-    if len(bare) < _SHORTEST or not bare.isalpha():
-        return ()
-    start, edged = _KIND[bare != word], f"<{bare}>"
-    spans = [(at, at + size) for size in _sizes(bare) for at in range(len(edged) - size + 1)]
+    start, spans = _KIND[bare != word], _spans(len(bare)) if bare.isalpha() else ()
+    edged = f"<{bare}>"
     if edged.isascii():
-        plain = edged.encode()
-        return tuple([crc32(plain[at:end], start) % BUCKETS for at, end in spans])
-    return tuple([crc32(edged[at:end].encode("utf-8", "surrogatepass"), start) % BUCKETS for at, end in spans])
+        letters = edged.encode()
+        return tuple([crc32(letters[first:end], start) % BUCKETS for first, end in spans])
+    return tuple([crc32(edged[first:end].encode("utf-8", "surrogatepass"), start) % BUCKETS for first, end in spans])
 
 
 def letter_count(word: str) -> int:
     """How many rows `letter_buckets` names."""
     bare = word.removeprefix(NEGATED)
-    if len(bare) < _SHORTEST or not bare.isalpha():
-        return 0
-    return sum(len(bare) + 3 - size for size in _sizes(bare))
+    return len(_spans(len(bare))) if bare.isalpha() else 0
 
 
-def _sizes(bare: str) -> range:
-    return range(_SHORTEST, min(_LONGEST, len(bare) + 1) + 1)
+@lru_cache(maxsize=64)
+def _spans(letters: int) -> tuple[tuple[int, int], ...]:
+    """Where the groups of a word of so many letters start and end, its two edges included."""
+    if letters < _SHORTEST:
+        return ()
+    sizes = range(_SHORTEST, min(_LONGEST, letters + 1) + 1)
+    return tuple((first, first + size) for size in sizes for first in range(letters + 3 - size))
 
 
 def lean_buckets(sums: tuple[float, float]) -> tuple[int, int, int]:
