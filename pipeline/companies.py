@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 _HEAD = re.compile(r"[A-Z3](?<![\w@#$&./-].)[\w&]*(?:[-'’.][A-Z]\w*)*(?:['’][sS])?")
+_OPENING = re.compile(r"\w+")
 _POSSESSIVE = ("'s", "’s", "'S", "’S")
 _RATES = re.compile(
     r"\b(?:(?:up|down)grad\w+|price (?:target|objective)s?|pt|targets?|analysts?|ratings?|"
@@ -47,6 +48,9 @@ class Gazetteer:
                 self._add(name, symbol)
         for name in table["others"]:
             self._add(name, None)
+        self._words = frozenset(filter(str.isalnum, self._heads))
+        self._joined = self._heads.keys() - self._words
+        self._openings = frozenset(_OPENING.findall(head)[0] for head in self._joined)
         for entries in self._heads.values():
             entries.sort(key=lambda entry: -len(entry[0]))
 
@@ -60,9 +64,11 @@ class Gazetteer:
         lower = text.lower()
         return names is not None and not any(name in lower for name in names)
 
-    def has_name(self, part: str) -> bool:
-        """Whether a name may begin in a part of a text between white space."""
-        return any(self._entries(match[0]) is not None for match in _HEAD.finditer(part))
+    def may_name(self, text: str, capitals: frozenset[str]) -> bool:
+        """Whether a text whose words in capitals are these may name a company at all."""
+        if not self._words.isdisjoint(capitals):
+            return True
+        return not self._openings.isdisjoint(capitals) and any(head in text for head in self._joined)
 
     def _entries(self, head: str) -> list[tuple[str, str | None]] | None:
         """The names that begin so, with their symbols; the longest first."""

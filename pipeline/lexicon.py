@@ -23,9 +23,7 @@ _TOKEN = re.compile(
     r"|(?P<mark>[?!]+)"
     r"|(?P<stop>[.;:,\n])",
 )
-_RAW = re.compile(re.sub(r"\?P<\w+>", "?:", _TOKEN.pattern))
-# The only tokens that go beyond a space: an amount and its unit, "52 week".
-_SPACED = re.compile(r"\d[.,]* (?:[%kmb]|p(?:er)?ct|percent|w)")
+_RAW = re.compile(f" *+({re.sub(r'[?]P<[a-z_]+>', '?:', _TOKEN.pattern)})")
 _PHRASE_WORDS = 4
 _POSITION_REACH = 4
 _NEGATION_REACH = 4
@@ -39,10 +37,8 @@ _CLAUSE_ENDS = frozenset({_STOP, "!", "?", "but", "however"})
 
 def tokens(text: str) -> list[str]:
     """The tokens of a cleaned text in lower case; cashtags, users, links and numbers by kind; `.` ends a clause."""
-    lower = text.lower()
-    parts = [lower] if _SPACED.search(lower) else lower.split(" ")
-    found = chain((_STOP,), *map(_PARTS.__getitem__, parts))
-    return [token for before, token in pairwise(found) if token != _STOP or before != _STOP]
+    spelled = map(_SPELLINGS.__getitem__, _RAW.findall(text.lower()))
+    return [token for before, token in pairwise(chain((_STOP,), spelled)) if token != _STOP or before != _STOP]
 
 
 def _number(unit: str) -> Callable[[str], str]:
@@ -74,7 +70,6 @@ def _spelled(raw: str) -> str:
 
 
 _SPELLINGS = TextMemo(_spelled)
-_PARTS = TextMemo[list[str]](lambda part: [_SPELLINGS[raw] for raw in _RAW.findall(part)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ _OCC = re.compile(
     r"(?<![\w$.@#/-])[$.]{0,2}(?P<symbol>[A-Z]{1,5}) {0,5}\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])[CP]"
     r"\d{1,8}(?:\.\d{1,3})?(?!\w)"
 )
+_EXCHANGES = ("nasdaq", "nyse", "amex", "otc", "bats", "cboe")
 _OCC_HINT = re.compile(r"\d{6}[CP]\d")
-_HINT = re.compile(rf"nasdaq|nyse|amex|otc|bats|cboe|(?-i:{_OCC_HINT.pattern})", re.IGNORECASE)
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]{0,6}\.?(?: ?'?\d{1,4})?"
 _DATE = rf"(?:\d{{1,2}}[/-]\d{{1,2}}(?:[/-]\d{{2,4}})?|{_MONTH}|\d{{1,2}} ?{_MONTH}|weekly|weeklies|0dte|leaps?)"
 _OPTION = re.compile(
@@ -40,17 +40,16 @@ _NEAR = 24
 _SHOUTED = 0.6
 
 
-def may_list(part: str) -> bool:
-    """Whether a part of a text between white space may belong to what `listings` looks for."""
-    return _HINT.search(part) is not None
-
-
 def listings(text: str) -> Iterator[Place]:
     """Symbols after an exchange of the United States ("NASDAQ: AAPL") and inside OCC option symbols."""
-    if ":" in text:
+    if ":" in text and _names_exchange(text.casefold()):
         yield from (_place(match, "listing") for match in _EXCHANGE.finditer(text))
     if _OCC_HINT.search(text) is not None:
         yield from (_place(match, "listing") for match in _OCC.finditer(text))
+
+
+def _names_exchange(folded: str) -> bool:
+    return any(name in folded for name in _EXCHANGES)
 
 
 def options(text: str) -> Iterator[Place]:

@@ -3,10 +3,7 @@
 import html
 import re
 from hashlib import blake2s
-from itertools import chain
 from typing import NamedTuple
-
-from pipeline.memo import TextMemo
 
 # Invisible characters that join or split nothing a reader can see (soft hyphen, zero width, BOM, bidi marks).
 _INVISIBLE = dict.fromkeys(
@@ -23,7 +20,10 @@ _CAMPAIGN_WORDS = (
     10  # on the tweets of 2014 all equal sentences of this length under other tickers were promos or reposts
 )
 # What identifies a post: signed numbers with their unit, words, emoji. Everything else is decoration.
-_IDENTITY = re.compile(r"[+-]?\$?\d+(?:[.,]\d+)*%?|\w+|[\u2190-\u21ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]")
+_IDENTITY = re.compile(
+    r" *+([^\W\d]\w*|\d+(?:[.,]\d+)*%?|[+-]\$?\d+(?:[.,]\d+)*%?|\$\d+(?:[.,]\d+)*%?"
+    r"|[\u2190-\u21ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff])"
+)
 
 
 def cut(text: str, limit_bytes: int) -> str:
@@ -83,16 +83,10 @@ def normalise(plain: str) -> str:
     From `_CAMPAIGN_WORDS` words on, cashtags, hashtags and users are left out: campaigns publish one sentence under
     ever new tickers.
     """
-    parts = without_repeat_marks(plain).casefold().split()
-    sentence = list(chain.from_iterable(map(_SENTENCE.__getitem__, parts)))
-    if len(sentence) < _CAMPAIGN_WORDS:
-        sentence = list(chain.from_iterable(map(_WHOLE.__getitem__, parts)))
-    return " ".join(sentence)
-
-
-# Neither a tag nor what identifies a post goes beyond white space, so each part of a text is read on its own.
-_SENTENCE = TextMemo[list[str]](lambda part: _IDENTITY.findall(_TAG.sub(" ", part)))
-_WHOLE = TextMemo[list[str]](_IDENTITY.findall)
+    folded = without_repeat_marks(plain).casefold()
+    untagged, tags = _TAG.subn(" ", folded)
+    sentence = _IDENTITY.findall(untagged)
+    return " ".join(sentence if len(sentence) >= _CAMPAIGN_WORDS or not tags else _IDENTITY.findall(folded))
 
 
 def fingerprint(text: str) -> str:

@@ -3,9 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from functools import reduce
 from importlib.resources import files
-from operator import or_
 from typing import NamedTuple
 
 from pydantic import Field
@@ -14,7 +12,7 @@ from pipeline import mentions
 from pipeline.cashtags import cashtags, first_word, is_leet, without_cashtags
 from pipeline.companies import Gazetteer, Place, speaks_of_others
 from pipeline.errors import InvalidInputError
-from pipeline.memo import Memo, TextMemo
+from pipeline.memo import Memo
 from pipeline.models import Frozen, TickerReading
 from pipeline.text import View, view, without_repeat_marks
 
@@ -49,13 +47,9 @@ _CODE_HINTS = (
     "$PATH",
     "$HOME",
 )
-_CODE_HINT = re.compile("|".join(map(re.escape, _CODE_HINTS)))
-_CAPITALS = re.compile(r"(?<![\w$@#])[A-Z3]\w*")
+_CAPITALS = re.compile(r"[A-Z3](?<![\w$@#].)\w*")
 _EMAIL_HINT = re.compile(r"@(?<=[\w.+$-]@)[\w-]+\.")
 _BARE_LINK_HINT = re.compile(r"\.(?:com|net|org|io|co|ly|me|gl|app|finance|tv|us|uk|de|info)/", re.IGNORECASE)
-# What one part of a text between white space hints at; every rule below is tried only where something does.
-_NAME, _BARE, _LISTED, _PROGRAM = 1, 2, 4, 8
-_SAID = _NAME | _BARE | _LISTED
 _REMEMBERED_TAGS = 3
 _READINGS = 4096
 _Evidence = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
@@ -116,7 +110,6 @@ class TickerReader:
         self.gazetteer = Gazetteer()
         self._spellings = self._universe | self._aliases.keys()
         self._business = self._market_words | self.gazetteer.talk
-        self._hints = TextMemo(self._hint)
         self._readings = Memo(self._reading, _READINGS)
 
     def read(self, text: str) -> TickerReading:
@@ -126,26 +119,20 @@ class TickerReader:
     def survey(self, post: View) -> Survey:
         """The symbols of a post and where they stand."""
         text = _readable(post)
-        hints = reduce(or_, set(map(self._hints.__getitem__, text.split())), 0)
-        tagged = self._tagged(text) if "$" in text and not (hints & _PROGRAM and _CODE.search(text)) else []
-        if not self._settings.names or len(tagged) > self._settings.max_kept or not hints & _SAID:
+        tagged = self._tagged(text) if "$" in text and not _is_code(text) else []
+        if not self._settings.names or len(tagged) > self._settings.max_kept:
             return Survey(self._reading_of(tagged, [], []), text, tuple(tagged))
         taken = {place.start for place in tagged}
-        found = self._listed(text) if hints & _LISTED else ()
-        listed = [place for place in found if place.start not in taken and place.start - 1 not in taken]
-        names = [self._listing(place) for place in self.gazetteer.places(text)] if hints & _NAME else []
-        bare = list(self._bare(text, names)) if hints & _BARE else []
+        listed = [place for place in self._listed(text) if place.start not in taken and place.start - 1 not in taken]
+        capitals = frozenset(_CAPITALS.findall(text))
+        names: list[Place] = []
+        if self.gazetteer.may_name(text, capitals):
+            names = [self._listing(place) for place in self.gazetteer.places(text)]
+        bare = [] if self._spellings.isdisjoint(capitals) else list(self._bare(text, names))
+        if not (listed or names or bare):
+            return Survey(self._reading_of(tagged, [], []), text, tuple(tagged))
         places = tuple(sorted((*tagged, *listed, *names, *bare), key=lambda place: place.start))
         return Survey(self._reading_of(tagged, listed, self._said(text, places)), text, places)
-
-    def _hint(self, part: str) -> int:
-        """What a part of a text between white space may be or belong to."""
-        found = _PROGRAM if _CODE_HINT.search(part) is not None else 0
-        if mentions.may_list(part):
-            found |= _LISTED
-        if not part.islower() and not self._spellings.isdisjoint(_CAPITALS.findall(part)):
-            found |= _BARE
-        return found | _NAME if self.gazetteer.has_name(part) else found
 
     def _tagged(self, text: str) -> list[Place]:
         """The cashtags that count; short ones only with a second sign."""
@@ -204,14 +191,21 @@ class TickerReader:
         """Tradable companies by capitals, and by name in talk of business unless they rate others in it."""
         if not any(place.how in {"name", "bare"} and place.symbol in self._universe for place in places):
             return []
-        alone = len({place.symbol or place.start for place in places}) == 1
-        silent = self.gazetteer.brokers if speaks_of_others(text, alone=alone) else frozenset[str]()
+        silent = self._silent(text, places)
         counted = {"name", "bare"} if self._is_market(text) else {"bare"}
         return [
             place
             for place in places
             if place.how in counted and place.symbol in self._universe and place.symbol not in silent
         ]
+
+    def _silent(self, text: str, places: tuple[Place, ...]) -> frozenset[str]:
+        """The brokers, where the text names one that rates others."""
+        brokers = self.gazetteer.brokers
+        if brokers.isdisjoint([place.symbol for place in places if place.symbol is not None]):
+            return frozenset()
+        alone = len({place.symbol or place.start for place in places}) == 1
+        return brokers if speaks_of_others(text, alone=alone) else frozenset()
 
     def _is_market(self, text: str) -> bool:
         """Whether the post speaks of the market at all; names of companies count in no other post."""
@@ -256,6 +250,14 @@ def _readable(post: View) -> str:
     if "@" in text:
         text = without_repeat_marks(_EMAIL.sub(" ", text) if _EMAIL_HINT.search(text) is not None else text)
     return _BARE_LINK.sub(" ", text) if "/" in text and _BARE_LINK_HINT.search(text) is not None else text
+
+
+def _is_code(text: str) -> bool:
+    """Whether the text is a program, a shell command or a formula, where `$` starts a variable."""
+    for hint in _CODE_HINTS:
+        if hint in text:
+            return _CODE.search(text) is not None
+    return False
 
 
 def _symbols(places: list[Place]) -> tuple[str, ...]:
