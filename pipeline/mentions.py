@@ -23,7 +23,7 @@ _OPTION = re.compile(
     r"(?:c|p|calls?|puts?)(?![\w-])",
     re.IGNORECASE,
 )
-_BARE = re.compile(r"(?<![\w$@#.&/=<>\"'`+*-])\(?(?P<symbol>[A-Z]{3,5})\)?(?=[\s,;:!?)]|\.(?:\s|$)|['’]s\b|$)")
+_BARE = re.compile(r"(?<![\w$@#＄＠＃.&/=<>\"'`+*-])\(?(?P<symbol>[A-Z]{3,5})\)?(?=[\s,;:!?)]|\.(?:\s|$)|['’]s\b|$)")
 _BEFORE = re.compile(
     r"\b(?:long|short|shorting|buy|buying|bought|sell|selling|sold|hold|holding|own|owning|added|adding|trim(?:med|ming)?|"
     r"shares of|stock of|calls on|puts on|bullish on|bearish on|into|upgrades?|downgrades?|covered|covering)"
