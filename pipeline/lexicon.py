@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     r"|(?P<mark>[?!]+)"
     r"|(?P<stop>[.;:,\n])",
 )
-_RAW = re.compile(f" *+({re.sub(r'[?]P<[a-z_]+>', '?:', _TOKEN.pattern)})")
+_RAW = re.compile(f" ?+({re.sub(r'[?]P<[a-z_]+>', '?:', _TOKEN.pattern)})")
 _PHRASE_WORDS = 4
 _POSITION_REACH = 4
 _NEGATION_REACH = 4

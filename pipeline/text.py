@@ -21,7 +21,7 @@ _CAMPAIGN_WORDS = (
 )
 # What identifies a post: signed numbers with their unit, words, emoji. Everything else is decoration.
 _IDENTITY = re.compile(
-    r" *+([^\W\d]\w*|\d+(?:[.,]\d+)*%?|[+-]\$?\d+(?:[.,]\d+)*%?|\$\d+(?:[.,]\d+)*%?"
+    r" ?+([^\W\d]\w*|\d+(?:[.,]\d+)*%?|[+-]\$?\d+(?:[.,]\d+)*%?|\$\d+(?:[.,]\d+)*%?"
     r"|[\u2190-\u21ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff])"
 )
 

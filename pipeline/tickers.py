@@ -162,7 +162,8 @@ class TickerReader:
     def _signs(self, places: list[Place], short: list[Place], *, leet: bool) -> set[str | None]:
         """The symbols whose presence speaks for others; where dollar signs stand for letters, only the surest."""
         if leet:
-            return {place.symbol for place in places if place.symbol in self._universe and place not in short}
+            surest = self._universe.difference(place.symbol or "" for place in short)
+            return {place.symbol for place in places if place.symbol in surest}
         weak = self._dropped.union(place.symbol or "" for place in short)
         return {place.symbol for place in places if place.symbol in self._universe or place.symbol not in weak}
 
