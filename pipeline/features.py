@@ -44,7 +44,7 @@ def word_bucket(word: str) -> int:
 
 def pair_bucket(pair: tuple[str, str]) -> int:
     """The row of two neighbours."""
-    return _bucket(f"{pair[0]} {pair[1]}")
+    return crc32(f"{pair[0]} {pair[1]}".encode("utf-8", "surrogatepass")) % BUCKETS
 
 
 def letter_buckets(word: str) -> tuple[int, ...]:

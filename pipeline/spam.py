@@ -73,6 +73,11 @@ _SERVICE = re.compile(
     r"|\bfree for \d+ (?:days?|hours?|weeks?)\b|\breserve (?:your|a) (?:seat|spot)\b|\bfree e-?book\b"
     r"|\bbuy my (?:\w+ )?course\b"
     r"|\b(?:stock|free|great|awesome|our|my) newsletters?\b|#newsletter|\bclick\W*$|\bclick (?:here|for|to|the)\b"
+    r"|\b(?:subscribers?|members|memberships?)\b[^!?]{0,40}?(?<![\d.])(?:\d{1,3}(?:,\d{3})+|\d{3,5})(?:\.\d+)?%"
+    r" gains?\b"
+    r"|\b(?:subscribers?|members)\b[^!?]{0,40}?\bgain(?:ed)? (?:\d{1,3}(?:,\d{3})+|\d{3,5})(?:\.\d+)?%"
+    r"|\bpenny stock (?:alert|pick)s?\b[^!?]{0,40}?\b(?:coming|early|first|free)\b"
+    r"|\balert courtesy of\b"
     r"|\balerts?\b.*\bone time fee\b|\bour (?:\w+ ){0,3}?(?:alerts?|picks|signals)\b"
     r"|\bfree (?:\w+ )?(?:signals|alerts|picks|trades?|watchlist|stock!?)\b.*\b(?:link|sign|join|bio|up|at|via"
     r"|here)\b",
@@ -118,7 +123,8 @@ _RULES: tuple[tuple[str, frozenset[str], tuple[re.Pattern[str], ...]], ...] = (
         "service_ad",
         _set(
             "trial sign signup subscribe print prints link alert alerts member newsletter newsletters click picks "
-            "signals watchlist free course reserve ebook"
+            "signals watchlist free course reserve ebook subscriber subscribers members membership memberships penny "
+            "courtesy"
         ),
         (_SERVICE,),
     ),

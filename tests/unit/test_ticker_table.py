@@ -43,7 +43,7 @@ def test_precision_and_recall_are_at_least_99_percent() -> None:
 
 
 def test_no_trap_yields_a_symbol() -> None:
-    """Mail, links, handles, code, currencies, crypto, look-alikes, slang, capitals, everyday words, foreign exchanges."""
+    """Mail, links, handles, code, currencies, crypto, look-alikes, slang, capitals, words, foreign exchanges."""
     assert [post["text"] for post in POSTS if not post["symbols"] and found(post["text"])] == []
 
 
