@@ -26,7 +26,7 @@ _BARE_LINK = re.compile(
 _CODE = re.compile(
     r"\$\(|\$\{|\{\s*print\b|<\?php|#!/|\becho \$|\bprint \$|&& ?\$|\bsudo \w|/(?:usr|bin|etc|home)/|~/\.\w"
     r"|\b(?:bash|zsh|export|environment variable|env var)\b[^$]{0,40}\$[A-Z]|\$(?:PATH|HOME)\b[:/=]"
-    r"|\$[A-Z]+ ?=[^=]|;\s*\$[A-Z]+\s*[-.]?=|\$[A-Z]+->|\[ -[a-z] \$"
+    r"|\$[A-Z]+ ?= ?[^=;\s][^=;]{0,40};|;\s*\$[A-Z]+\s*[-.]?=|\$[A-Z]+->|\[ -[a-z] \$"
 )
 _CODE_HINTS = (
     "{",
