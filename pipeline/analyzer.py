@@ -7,7 +7,7 @@ from pipeline.models import AnalyzedMessage, Frozen, Label, Sentiment, SocialMes
 from pipeline.sentiment import Channel, Model, SentimentModel
 from pipeline.spam import LISTS, SpamSettings, spam_verdict
 from pipeline.subjects import SubjectReader, SubjectSettings, by_symbol
-from pipeline.text import clean, cut, fingerprint, is_readable
+from pipeline.text import clean, cut, fingerprint_of, is_readable, view
 from pipeline.tickers import Survey, TickerReader, TickerSettings
 
 
@@ -60,19 +60,19 @@ class LexiconAnalyzer:
 
         Promos, binary, broken and bidi-marked texts are neutral with confidence 0.
         """
-        text = clean(cut(message.text, self._settings.max_bytes))
-        survey = self._tickers.survey(text)
+        post = view(cut(message.text, self._settings.max_bytes))
+        survey = self._tickers.survey(post)
         tickers = survey.reading
-        spam = spam_verdict(text, tickers.cashtags, self._settings.spam)
+        spam = spam_verdict(post, tickers.cashtags, self._settings.spam)
         is_silent = not (spam is None or spam in LISTS) or not is_readable(message.text)
         channel = self._channel or self._settings.channel(message.source)
         each = {} if is_silent or spam is not None else self._each(survey, channel)
-        whole = self._silent if is_silent else self._sentiment(text, channel)
+        whole = self._silent if is_silent else self._sentiment(post.text, channel)
         return AnalyzedMessage(
             message=message,
             sentiment=each.pop(tickers.primary or "", whole),
             tickers=tickers,
-            fingerprint=fingerprint(text),
+            fingerprint=fingerprint_of(post),
             spam=spam,
             by_symbol=each,
         )

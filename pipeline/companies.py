@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import NamedTuple
 
-_HEAD = re.compile(r"(?<![\w@#$&./-])[A-Z3][\w&]*(?:[-'’.][A-Z]\w*)*(?:['’][sS])?")
-_START = re.compile(r"\w+")
+_HEAD = re.compile(r"[A-Z3](?<![\w@#$&./-].)[\w&]*(?:[-'’.][A-Z]\w*)*(?:['’][sS])?")
+_OPENING = re.compile(r"\w+")
 _POSSESSIVE = ("'s", "’s", "'S", "’S")
 _RATES = re.compile(
     r"\b(?:(?:up|down)grad\w+|price (?:target|objective)s?|pt|targets?|analysts?|ratings?|"
@@ -34,10 +34,7 @@ class Place(NamedTuple):
 
 
 class Gazetteer:
-    """The table of `data/companies.json`, read once; pure of the text and thread-safe.
-
-    `starts`: the first word of every name; a text without any of them names no company.
-    """
+    """The table of `data/companies.json`, read once; pure of the text and thread-safe."""
 
     def __init__(self) -> None:
         table = json.loads(files("pipeline").joinpath("data/companies.json").read_text("utf-8"))
@@ -51,7 +48,9 @@ class Gazetteer:
                 self._add(name, symbol)
         for name in table["others"]:
             self._add(name, None)
-        self.starts = frozenset(_START.findall(head)[0] for head in self._heads)
+        self._words = frozenset(filter(str.isalnum, self._heads))
+        self._joined = self._heads.keys() - self._words
+        self._openings = frozenset(_OPENING.findall(head)[0] for head in self._joined)
         for entries in self._heads.values():
             entries.sort(key=lambda entry: -len(entry[0]))
 
@@ -65,12 +64,22 @@ class Gazetteer:
         lower = text.lower()
         return names is not None and not any(name in lower for name in names)
 
+    def may_name(self, text: str, capitals: frozenset[str]) -> bool:
+        """Whether a text whose words in capitals are these may name a company at all."""
+        if not self._words.isdisjoint(capitals):
+            return True
+        return not self._openings.isdisjoint(capitals) and any(head in text for head in self._joined)
+
+    def _entries(self, head: str) -> list[tuple[str, str | None]] | None:
+        """The names that begin so, with their symbols; the longest first."""
+        word = head[:-2] if head.endswith(_POSSESSIVE) else head
+        return self._heads.get(head, self._heads.get(word))
+
     def places(self, text: str) -> Iterator[Place]:
         """Companies by name, in order; capitals as written, whole words, the longest name first."""
         end = 0
         for match in _HEAD.finditer(text):
-            word = match[0][:-2] if match[0].endswith(_POSSESSIVE) else match[0]
-            entries = self._heads.get(match[0], self._heads.get(word))
+            entries = self._entries(match[0])
             if entries is not None and match.start() >= end:
                 found = _longest(text, match.start(), entries)
                 if found is not None:

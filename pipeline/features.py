@@ -1,5 +1,6 @@
 """What a post offers the model: words, pairs and groups of letters by hashed bucket, and the lexicon's lean."""
 
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -11,6 +12,7 @@ LETTERS_SCALE = 0.6
 """How much a post's groups of letters count beside its words (chosen with the held-out figures in sight)."""
 _SHORTEST, _LONGEST = 3, 5
 _LEVELS = 4
+_KIND = crc32(b"# "), crc32(b"! ")
 
 
 class Features(NamedTuple):
@@ -42,20 +44,33 @@ def word_bucket(word: str) -> int:
 
 def pair_bucket(pair: tuple[str, str]) -> int:
     """The row of two neighbours."""
-    return _bucket(f"{pair[0]} {pair[1]}")
+    return crc32(f"{pair[0]} {pair[1]}".encode("utf-8", "surrogatepass")) % BUCKETS
 
 
 def letter_buckets(word: str) -> tuple[int, ...]:
     """The rows of 3 to 5 letters in a row, the word's edges included; none for marks, numbers and short words."""
     bare = word.removeprefix(NEGATED)
-    if len(bare) < _SHORTEST or not bare.isalpha():
+    start, spans = _KIND[bare != word], _spans(len(bare)) if bare.isalpha() else ()
+    edged = f"<{bare}>"
+    if edged.isascii():
+        letters = edged.encode()
+        return tuple([crc32(letters[first:end], start) % BUCKETS for first, end in spans])
+    return tuple([crc32(edged[first:end].encode("utf-8", "surrogatepass"), start) % BUCKETS for first, end in spans])
+
+
+def letter_count(word: str) -> int:
+    """How many rows `letter_buckets` names."""
+    bare = word.removeprefix(NEGATED)
+    return len(_spans(len(bare))) if bare.isalpha() else 0
+
+
+@lru_cache(maxsize=64)
+def _spans(letters: int) -> tuple[tuple[int, int], ...]:
+    """Where the groups of a word of so many letters start and end, its two edges included."""
+    if letters < _SHORTEST:
         return ()
-    kind, edged = "!" if bare != word else "#", f"<{bare}>"
-    return tuple(
-        _bucket(f"{kind} {edged[start : start + size]}")
-        for size in range(_SHORTEST, min(_LONGEST, len(bare) + 1) + 1)
-        for start in range(len(edged) - size + 1)
-    )
+    sizes = range(_SHORTEST, min(_LONGEST, letters + 1) + 1)
+    return tuple((first, first + size) for size in sizes for first in range(letters + 3 - size))
 
 
 def lean_buckets(sums: tuple[float, float]) -> tuple[int, int, int]:

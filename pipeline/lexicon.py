@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain, pairwise
+
+from pipeline.memo import TextMemo
 
 _TOKEN = re.compile(
     r"(?P<word>(?!https?(?::|…)|www\.)[a-z]++(?!['’][a-z]))"
@@ -21,8 +23,7 @@ _TOKEN = re.compile(
     r"|(?P<mark>[?!]+)"
     r"|(?P<stop>[.;:,\n])",
 )
-_RAW = re.compile(re.sub(r"\?P<\w+>", "?:", _TOKEN.pattern))
-_REMEMBERED = 1 << 16
+_RAW = re.compile(f" ?+({re.sub(r'[?]P<[a-z_]+>', '?:', _TOKEN.pattern)})")
 _PHRASE_WORDS = 4
 _POSITION_REACH = 4
 _NEGATION_REACH = 4
@@ -61,21 +62,14 @@ _SPELLED: dict[str, Callable[[str], str]] = {
 }
 
 
-class _Spellings(dict[str, str]):
-    """Token by what stands in the text, found once; emptied when it is full. Safe to share between threads."""
-
-    def __missing__(self, raw: str) -> str:
-        match = _TOKEN.match(raw)
-        kind = "word" if match is None else match.lastgroup or "word"
-        token = _SPELLED[kind](raw)[:_LONGEST_WORD]
-        if len(raw) <= _LONGEST_WORD:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[raw] = token
-        return token
+def _spelled(raw: str) -> str:
+    """The token for what stands in the text."""
+    match = _TOKEN.match(raw)
+    kind = "word" if match is None else match.lastgroup or "word"
+    return _SPELLED[kind](raw)[:_LONGEST_WORD]
 
 
-_SPELLINGS = _Spellings()
+_SPELLINGS = TextMemo(_spelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +83,24 @@ class Reading:
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass over a post: sums so far, and what the words before do to the next one."""
+    """One pass over a post: its tokens, sums so far, and what the words before do to the next one."""
 
+    marked: list[str]
     bullish: float = 0.0
     bearish: float = 0.0
     factor: float = 1.0
     negated_until: int = -1
     verb: int = 0
     verb_at: int = -_POSITION_REACH - 1
-    marked: list[str] = field(default_factory=list)
+
+    def negate(self, start: int, end: int) -> None:
+        """Mark the tokens from `start` to before `end` that a negation reaches."""
+        if start <= self.negated_until:
+            self.mark(start, min(end, self.negated_until + 1))
+
+    def mark(self, start: int, end: int) -> None:
+        """Mark the tokens from `start` to before `end` as negated."""
+        self.marked[start:end] = [NEGATED + token for token in self.marked[start:end]]
 
     def add(self, value: float, *, negated: bool) -> None:
         """Count a word's valence with the intensity before it; a negation turns it round, a little weaker."""
@@ -125,14 +128,15 @@ class Lexicon:
 
     def read(self, words: Sequence[str]) -> Reading:
         """The valence of tokens and the tokens themselves, `not_` before those a negation reaches."""
-        state = _Pass()
-        index = 0
-        while index < len(words):
-            if words[index] in self._telling:
-                index += self._step(state, words, index)
-            else:
-                state.marked.append(NEGATED + words[index] if index <= state.negated_until else words[index])
-                index += 1
+        telling = self._telling
+        if telling.isdisjoint(words):
+            return Reading(0.0, 0.0, tuple(words))
+        state, end = _Pass(list(words)), 0
+        for index in [index for index, word in enumerate(words) if word in telling]:
+            if index >= end:
+                state.negate(end, index)
+                end = index + self._step(state, words, index)
+        state.negate(end, len(words))
         return Reading(state.bullish, state.bearish, tuple(state.marked))
 
     def _step(self, state: _Pass, words: Sequence[str], index: int) -> int:
@@ -140,6 +144,8 @@ class Lexicon:
         word = words[index]
         negated = index <= state.negated_until
         length, value = self._meaning(state, words, index)
+        if negated:
+            state.mark(index, index + length)
         if value:
             state.add(value, negated=negated)
         elif word in self._factors:
@@ -150,8 +156,6 @@ class Lexicon:
             state.negated_until = index + _NEGATION_REACH
         elif word in self._verbs:
             state.verb, state.verb_at = self._verbs[word], index
-        read = words[index : index + length]
-        state.marked.extend([NEGATED + token for token in read] if negated else read)
         return length
 
     def _meaning(self, state: _Pass, words: Sequence[str], index: int) -> tuple[int, float]:

@@ -14,6 +14,7 @@ _OCC = re.compile(
     r"(?<![\w$.@#/-])[$.]{0,2}(?P<symbol>[A-Z]{1,5}) {0,5}\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])[CP]"
     r"\d{1,8}(?:\.\d{1,3})?(?!\w)"
 )
+_EXCHANGES = ("nasdaq", "nyse", "amex", "otc", "bats", "cboe")
 _OCC_HINT = re.compile(r"\d{6}[CP]\d")
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]{0,6}\.?(?: ?'?\d{1,4})?"
 _DATE = rf"(?:\d{{1,2}}[/-]\d{{1,2}}(?:[/-]\d{{2,4}})?|{_MONTH}|\d{{1,2}} ?{_MONTH}|weekly|weeklies|0dte|leaps?)"
@@ -22,7 +23,7 @@ _OPTION = re.compile(
     r"(?:c|p|calls?|puts?)(?![\w-])",
     re.IGNORECASE,
 )
-_BARE = re.compile(r"(?<![\w$@#.&/=<>\"'`+*-])\(?(?P<symbol>[A-Z]{3,5})\)?(?=[\s,;:!?)]|\.(?:\s|$)|['’]s\b|$)")
+_BARE = re.compile(r"(?<![\w$@#＄＠＃.&/=<>\"'`+*-])\(?(?P<symbol>[A-Z]{3,5})\)?(?=[\s,;:!?)]|\.(?:\s|$)|['’]s\b|$)")
 _BEFORE = re.compile(
     r"\b(?:long|short|shorting|buy|buying|bought|sell|selling|sold|hold|holding|own|owning|added|adding|trim(?:med|ming)?|"
     r"shares of|stock of|calls on|puts on|bullish on|bearish on|into|upgrades?|downgrades?|covered|covering)"
@@ -41,10 +42,14 @@ _SHOUTED = 0.6
 
 def listings(text: str) -> Iterator[Place]:
     """Symbols after an exchange of the United States ("NASDAQ: AAPL") and inside OCC option symbols."""
-    if ":" in text:
+    if ":" in text and _names_exchange(text.casefold()):
         yield from (_place(match, "listing") for match in _EXCHANGE.finditer(text))
     if _OCC_HINT.search(text) is not None:
         yield from (_place(match, "listing") for match in _OCC.finditer(text))
+
+
+def _names_exchange(folded: str) -> bool:
+    return any(name in folded for name in _EXCHANGES)
 
 
 def options(text: str) -> Iterator[Place]:

@@ -19,6 +19,7 @@ from pipeline.features import (
     LETTERS_SCALE,
     lean_buckets,
     letter_buckets,
+    letter_count,
     pair_bucket,
     word_bucket,
 )
@@ -122,7 +123,10 @@ class _Sums(dict[_K, complex]):
         if len(self) >= _REMEMBERED:
             self.clear()
         buckets = self._buckets(name)
-        value = complex(sum(self._bearish[b] for b in buckets), sum(self._bullish[b] for b in buckets))
+        value = complex(
+            sum(map(self._bearish.__getitem__, buckets)),
+            sum(map(self._bullish.__getitem__, buckets)),
+        )
         self[name] = value
         return value
 
@@ -133,7 +137,7 @@ class _Counts(dict[str, int]):
     def __missing__(self, word: str) -> int:
         if len(self) >= _REMEMBERED:
             self.clear()
-        count = len(letter_buckets(word))
+        count = letter_count(word)
         self[word] = count
         return count
 

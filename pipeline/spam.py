@@ -1,14 +1,14 @@
 """Recognises posts that want something of their reader: promos, testimonials, bait, bare links and lists."""
 
 import re
+from itertools import islice
 
 from pydantic import Field
 
 from pipeline.models import Frozen
-from pipeline.text import has_link, without_links, without_repeat_marks
+from pipeline.text import View, without_repeat_marks
 
-_TAGGED = re.compile(r"[$#@][\w.]+")
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_TAG_OR_WORD = re.compile(r"[$#@][\w.]+|([^\W\d_]+)(?:['’][^\W\d_]+)?")
 
 
 def _set(words: str) -> frozenset[str]:
@@ -19,7 +19,7 @@ _HEADLINE = re.compile(r"(?:\$[A-Z.]{1,7},? )+ ?[-–—:] \w+ \w+ \w+")
 _FOREIGN = re.compile("[\u0370-\u03ff\u0400-\u04ff]")
 _LOOK_ALIKE = re.compile(r"[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]")
 _EMOJI = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
-_PLAIN_WORD = re.compile(r"[a-z]+")
+_LETTERS = bytes(code if code in b"abcdefghijklmnopqrstuvwxyz" else ord(" ") for code in range(256))
 
 _PLACE = re.compile(
     r"\b(?:chat ?rooms?|trading rooms?|discord|telegram|(?:on|our|my|via|add me on|join) whats ?app"
@@ -73,6 +73,11 @@ _SERVICE = re.compile(
     r"|\bfree for \d+ (?:days?|hours?|weeks?)\b|\breserve (?:your|a) (?:seat|spot)\b|\bfree e-?book\b"
     r"|\bbuy my (?:\w+ )?course\b"
     r"|\b(?:stock|free|great|awesome|our|my) newsletters?\b|#newsletter|\bclick\W*$|\bclick (?:here|for|to|the)\b"
+    r"|\b(?:subscribers?|members|memberships?)\b[^!?]{0,40}?(?<![\d.])(?:\d{1,3}(?:,\d{3})+|\d{3,5})(?:\.\d+)?%"
+    r" gains?\b"
+    r"|\b(?:subscribers?|members)\b[^!?]{0,40}?\bgain(?:ed)? (?:\d{1,3}(?:,\d{3})+|\d{3,5})(?:\.\d+)?%"
+    r"|\bpenny stock (?:alert|pick)s?\b[^!?]{0,40}?\b(?:coming|early|first|free)\b"
+    r"|\balert courtesy of\b"
     r"|\balerts?\b.*\bone time fee\b|\bour (?:\w+ ){0,3}?(?:alerts?|picks|signals)\b"
     r"|\bfree (?:\w+ )?(?:signals|alerts|picks|trades?|watchlist|stock!?)\b.*\b(?:link|sign|join|bio|up|at|via"
     r"|here)\b",
@@ -118,7 +123,8 @@ _RULES: tuple[tuple[str, frozenset[str], tuple[re.Pattern[str], ...]], ...] = (
         "service_ad",
         _set(
             "trial sign signup subscribe print prints link alert alerts member newsletter newsletters click picks "
-            "signals watchlist free course reserve ebook"
+            "signals watchlist free course reserve ebook subscriber subscribers members membership memberships penny "
+            "courtesy"
         ),
         (_SERVICE,),
     ),
@@ -161,8 +167,8 @@ LISTS = frozenset({"cashtag_link", "cashtag_wall"})
 """Verdicts on posts that name too many stocks: they are never routed, but what they say is still read."""
 
 
-def spam_verdict(text: str, cashtags: int, settings: SpamSettings) -> str | None:
-    """What makes a cleaned post spam, or None.
+def spam_verdict(post: View, cashtags: int, settings: SpamSettings) -> str | None:
+    """What makes a post spam, or None.
 
     `cashtag_link`: `min_cashtags` or more, a link, at most `max_words` words (a wire's
     "$A $B $C - headline" is none). `link_only`: a link and no word.
@@ -170,21 +176,28 @@ def spam_verdict(text: str, cashtags: int, settings: SpamSettings) -> str | None
     Greek or Cyrillic letters. `group_promo`, `testimonial`, `service_ad`, `follower_bait`: by their phrases. `offer`:
     words of an offer, of a call and of a lure in one post.
     """
-    return (_by_phrase(text, settings) if settings.promos else None) or _by_shape(text, cashtags, settings)
+    return (_by_phrase(post.text, settings) if settings.promos else None) or _by_shape(post, cashtags, settings)
 
 
-def _by_shape(text: str, cashtags: int, settings: SpamSettings) -> str | None:
-    linked = has_link(text)
-    if not linked and cashtags < settings.wall_cashtags:
-        return "mixed_script" if _is_mixed(text, settings) else None
-    words = len(_WORD.findall(_TAGGED.sub(" ", without_links(without_repeat_marks(text)))))
-    if linked and words == 0 and _EMOJI.search(text) is None:
+def _by_shape(post: View, cashtags: int, settings: SpamSettings) -> str | None:
+    if post.has_link and _words(post, 1) == 0 and _EMOJI.search(post.text) is None:
         return "link_only"
-    if linked and cashtags >= settings.min_cashtags and words <= settings.max_words and not _HEADLINE.match(text):
+    if post.has_link and cashtags >= settings.min_cashtags and _is_template(post, settings):
         return "cashtag_link"
-    if cashtags >= settings.wall_cashtags and words < cashtags:
+    if cashtags >= settings.wall_cashtags and _words(post, cashtags) < cashtags:
         return "cashtag_wall"
-    return "mixed_script" if _is_mixed(text, settings) else None
+    return "mixed_script" if _is_mixed(post.text, settings) else None
+
+
+def _is_template(post: View, settings: SpamSettings) -> bool:
+    most = settings.max_words
+    return _words(post, most + 1) <= most and _HEADLINE.match(post.text) is None
+
+
+def _words(post: View, enough: int) -> int:
+    """Words besides tags, users and links, counted up to `enough`."""
+    found = (match for match in _TAG_OR_WORD.finditer(without_repeat_marks(post.plain)) if match[1] is not None)
+    return sum(1 for _ in islice(found, enough))
 
 
 def _is_mixed(text: str, settings: SpamSettings) -> bool:
@@ -196,10 +209,11 @@ def _is_mixed(text: str, settings: SpamSettings) -> bool:
 
 def _by_phrase(text: str, settings: SpamSettings) -> str | None:
     lower = text[: settings.read_characters].lower().replace("’", "'").replace("t.me/", "telegram ")
-    words = frozenset(_PLAIN_WORD.findall(lower))
+    words = frozenset(lower.encode("ascii", "replace").translate(_LETTERS).decode("ascii").split())
     if not words.isdisjoint(_TRIGGERS):
         lower = " ".join(lower.split())
         for name, triggers, patterns in _RULES:
             if not words.isdisjoint(triggers) and all(pattern.search(lower) is not None for pattern in patterns):
                 return name
-    return "offer" if not any(words.isdisjoint(cues) for cues in (_OFFERS, _CALLS, _LURES)) else None
+    is_offer = not (words.isdisjoint(_OFFERS) or words.isdisjoint(_CALLS) or words.isdisjoint(_LURES))
+    return "offer" if is_offer else None

@@ -58,6 +58,13 @@ _TRADES = tuple(
     )
     for first, second, words in _WORDINGS
 )
+# What stands between the two in every one of these wordings; none goes beyond the end of a sentence.
+_BRIDGE = re.compile(
+    r"[<>]|\b(?:to|into|for|bought|buying|add|and put|instead|rather|out|over|than|eat|crush|beating|killing|stealing"
+    r"|taking|winning|short|long|underperform|better|stronger|cheaper|worse|weaker|calls?|puts?)",
+    re.IGNORECASE,
+)
+_SENTENCE_ENDS = frozenset(".;!?")
 # Where the wording cannot be taken at its word: negations, questions, wishes, stories of the past.
 _DOUBT = re.compile(
     r"\?|\b(?:not|never|no|nobody|if|should|would|could|might|wish|had|regret|why|or|anyone|ago"
@@ -137,7 +144,7 @@ class SubjectReader:
         Time is linear in the text: only posts with at most four places of companies are looked at.
         """
         places = survey.places
-        if not 1 <= len(places) <= _MOST_PLACES:
+        if not 1 <= len(places) <= _MOST_PLACES or self._is_one(places):
             return {}
         speakers = self._speakers(survey)
         subjects = _distinct([place for place in places if place.symbol not in speakers])
@@ -145,6 +152,13 @@ class SubjectReader:
         if found is None:
             found = self._another(survey, subjects) or _clauses(survey, subjects)
         return {**found, **dict.fromkeys(speakers, Said())}
+
+    def _is_one(self, places: Sequence[Place]) -> bool:
+        """Whether one company is named, once or more, that is no broker: then it is what the post is about."""
+        symbol = places[0].symbol
+        if symbol is None or symbol in self._gazetteer.brokers:
+            return False
+        return all(place.symbol == symbol for place in places)
 
     def _speakers(self, survey: Survey) -> frozenset[str]:
         """Brokers of the post that rate another company and are not rated themselves."""
@@ -201,7 +215,10 @@ def _traded(text: str, places: Sequence[Place]) -> dict[str, Said] | None:
     if len(places) != 2 or places[0].symbol is None or places[1].symbol is None or _same(*places):  # noqa: PLR2004
         return None
     one, other = places
-    marked = f"{text[: one.start][-60:]}{_A}{text[one.end : other.start]}{_B}{text[other.end :][:40]}"
+    between = text[one.end : other.start]
+    if _BRIDGE.search(between) is None or not _SENTENCE_ENDS.isdisjoint(between):
+        return None
+    marked = f"{text[: one.start][-60:]}{_A}{between}{_B}{text[other.end :][:40]}"
     for first, second, pattern in _TRADES:
         if pattern.search(marked) is not None:
             doubtful = _DOUBT.search(text) is not None

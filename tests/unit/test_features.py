@@ -5,7 +5,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from pipeline.features import BUCKETS, LETTERS_SCALE, features, lean_buckets, letter_buckets, word_bucket
+from pipeline.features import BUCKETS, LETTERS_SCALE, features, lean_buckets, letter_buckets, letter_count, word_bucket
 from pipeline.lexicon import Lexicon, tokens
 from pipeline.sentiment import Card, Model, SentimentModel, named, weights_digest
 from pipeline.training import matrix
@@ -86,3 +86,12 @@ def test_letters_weigh_less_than_words() -> None:
     x = matrix([features(LEXICON.read(["zzzz"]))])
 
     assert x.values.tolist() == pytest.approx([1.0] + [LETTERS_SCALE / 3] * 9 + [1.0] * 3)
+
+
+@pytest.mark.parametrize(
+    "word", ["", "ab", "abc", "abcd", "breakout", "not_breakout", "not_ab", "<tag>", "x" * 30, "größe"]
+)
+def test_the_number_of_letter_groups_is_known_without_them(word: str) -> None:
+    """`abc` has five: `<ab`, `abc`, `bc>`, `<abc`, `abc>`; marks and short words have none."""
+    assert letter_count(word) == len(letter_buckets(word))
+    assert letter_count("abc") == 5

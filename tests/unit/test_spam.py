@@ -5,12 +5,12 @@ import time
 import pytest
 
 from pipeline.spam import SpamSettings, spam_verdict
-from pipeline.text import clean
+from pipeline.text import view
 
 
 def verdict(text: str, cashtags: int = 1, settings: SpamSettings | None = None) -> str | None:
     """The verdict under default settings."""
-    return spam_verdict(clean(text), cashtags, settings or SpamSettings())
+    return spam_verdict(view(text), cashtags, settings or SpamSettings())
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,11 @@ def test_signal_groups_looking_for_members_are_promos(text: str) -> None:
         ("$COST 10-day free trial, no credit card", "service_ad"),
         ("$F received a new alert. Find out why at http://t.co/x", "service_ad"),
         ("Large print $JPM 220,374 at 161.75 - for real time prints subscribe to", "service_ad"),
+        ("Subscribers saw over 2,300% gains so far! Big News: http://t.co/a $KO $GE", "service_ad"),
+        ("Gold memberships rise, after 410% gains on small caps $KO", "service_ad"),
+        ("Members saw our pick gain 1,100% in 3 weeks $IBM", "service_ad"),
+        ("A new penny stock alert's coming and you can get it early $AMZN", "service_ad"),
+        ("Ticker: $GM Buy: 40 calls Entry: $3.10 Exit: $4.20 Alert Courtesy Of:", "service_ad"),
         ("Great stock newsletter on $DECK http://t.co/x", "service_ad"),
         ("retweet and follow to win a share of $GOOGL", "follower_bait"),
         ("100 retweets and I post my next $SPY entry", "follower_bait"),
@@ -102,6 +107,9 @@ def test_each_kind_of_promo_has_its_name(text: str, name: str) -> None:
         "$MSFT is testing a Discord bid of $12B",
         "$DIS adds 4M subscribers, shares up 6%",
         "$NFLX subscribers fall short",
+        "$NFLX subscribers see 12% gains in Asia",
+        "$ROKU members of the board gain 3% of the shares",
+        "that penny stock alert on $GE was a joke",
         "Ford joins Stellantis in the charging network $F",
         "$SPGI to join the S&P 100",
         "$BIIB trial stopped early for success",

@@ -8,6 +8,7 @@ from pipeline.analyzer import AnalyzerSettings, LexiconAnalyzer
 from pipeline.companies import Gazetteer
 from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage
 from pipeline.subjects import Said, SubjectReader, SubjectSettings, by_symbol
+from pipeline.text import view
 from pipeline.tickers import TickerReader
 
 SYMBOLS = "AAPL AMZN BA BAC COST GM GS HD INTC JPM MSFT NFLX NVDA ODX TSLA WMT"
@@ -19,7 +20,7 @@ BUY, SELL, NOTHING = Said(sign=1), Said(sign=-1), Said()
 
 def said(text: str) -> dict[str, Said]:
     """What is said of single symbols."""
-    return SUBJECTS.read(TICKERS.survey(text))
+    return SUBJECTS.read(TICKERS.survey(view(text)))
 
 
 def analyze(text: str, settings: AnalyzerSettings | None = None) -> AnalyzedMessage:

@@ -31,6 +31,8 @@ def read(text: str, universe: frozenset[str] = UNIVERSE) -> TickerReading:
         ("$MSFT and again $AAPL, $MSFT", ("MSFT", "AAPL")),
         ("RT @a: $AAPL rips", ("AAPL",)),
         ("$AAPL.Great day", ("AAPL",)),
+        ("at the same multiple $AAPL=$1,245 a share", ("AAPL",)),
+        ("how long can he be short $CAT = $120??", ("CAT",)),
     ],
 )
 def test_a_dollar_and_one_to_five_capitals_is_a_symbol(text: str, symbols: tuple[str, ...]) -> None:

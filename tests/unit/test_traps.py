@@ -39,6 +39,8 @@ def read(text: str) -> TickerReading:
         "<?php $AAPL = 3; // price",
         "=IF($T$4>0,$C$2,price)",
         "$AAPL->price()",
+        "$AAPL = get_price(3); // shares",
+        "if [ -n $SHOP ]; then sell",
         # currencies and crypto
         "US$50 and C$20 and HK$30 price",
         "$USD $EUR $JPY majors, euro long",
