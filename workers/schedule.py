@@ -57,7 +57,7 @@ class Scheduler:
         """Follow-ups, held signals, settlement and the janitor; while many of these wait, no more of the same."""
         followups = self.queue_followups(now)
         if self.queues.depths()[MAINTENANCE] >= MOST_WAITING:
-            log.warning("maintenance.behind", waiting=MOST_WAITING)
+            log.warning("maintenance.skipped", waiting=MOST_WAITING)
             return followups
         return (
             followups
