@@ -42,6 +42,11 @@ class Channel(StrEnum):
     UNKNOWN = "unknown"
 
 
+CHANNELS = tuple(Channel)
+TABLES = 2
+"""Tables of weights: for news and for social posts, in the order of CHANNELS; unknown channels get their mean."""
+
+
 class Calibrator(Frozen):
     """How the logits of one kind of channel become probabilities: divided by a temperature, then shifted.
 
@@ -85,19 +90,48 @@ class Card(Frozen):
 
 
 class Model(NamedTuple):
-    """A trained model: its card, and weights of shape (2, BUCKETS) for bearish and bullish against neutral."""
+    """A trained model: its card, and weights of shape (TABLES, 2, BUCKETS) for bearish and bullish against neutral."""
 
     card: Card
     rows: Rows
 
     def calibrator(self, channel: Channel) -> Calibrator | None:
         """The channel's calibrator, else the one for unknown channels; None unless it was fitted for these weights."""
-        found = self.card.calibrators.get(channel) or self.card.calibrators.get(Channel.UNKNOWN)
+        found = self.card.calibrators.get(self.kind(channel))
         return found if found is not None and found.weights == self.card.weights else None
 
+    def kind(self, channel: Channel) -> Channel:
+        """What the channel is read as: itself where it has a calibrator, else unknown."""
+        return channel if channel in self.card.calibrators else Channel.UNKNOWN
+
+    def summed(self, channel: Channel) -> NDArray[np.int16]:
+        """The weights that a kind of channel is read by, shape (2, BUCKETS), in units of half a step."""
+        tables = (0, 1) if channel is Channel.UNKNOWN else (CHANNELS.index(channel),) * TABLES
+        summed: NDArray[np.int16] = self.rows[tables, :].sum(axis=0, dtype=np.int16)
+        return summed
+
     def packed(self) -> bytes:
-        """The model file: the card as one line of JSON, then the weights."""
-        return self.card.model_dump_json().encode() + b"\n" + self.rows.tobytes()
+        """The model file: the card as one line of JSON, then the weights as `pack` writes them."""
+        return self.card.model_dump_json().encode() + b"\n" + pack(self.rows)
+
+
+def pack(rows: Rows) -> bytes:
+    """Weights as bytes: one bit for each, set where it is not 0, then those that are not."""
+    packed: bytes = np.packbits(rows != 0).tobytes() + rows[rows != 0].tobytes()
+    return packed
+
+
+def unpack(raw: bytes) -> Rows:
+    """The weights that `pack` wrote. Raises ValueError when bits and weights do not fit each other."""
+    shape = (TABLES, 2, BUCKETS)
+    size = TABLES * 2 * BUCKETS // 8
+    bits = np.unpackbits(np.frombuffer(raw[:size], dtype=np.uint8)).astype(np.bool_)
+    weights = np.frombuffer(raw[size:], dtype=np.int8)
+    if len(bits) != size * 8 or int(bits.sum()) != len(weights):
+        raise ValueError(f"weights are {len(weights)} behind {len(bits)} bits; valid: one for each of the bits set")
+    rows = np.zeros(shape, dtype=np.int8)
+    rows[bits.reshape(shape)] = weights
+    return rows
 
 
 class Reckoning(NamedTuple):
@@ -114,10 +148,10 @@ class _Sums(dict[_K, complex]):
     Filled on demand and emptied when it is full; safe to share between threads.
     """
 
-    def __init__(self, buckets: Callable[[_K], Sequence[int]], rows: Rows) -> None:
+    def __init__(self, buckets: Callable[[_K], Sequence[int]], rows: NDArray[np.int16]) -> None:
         super().__init__()
         self._buckets = buckets
-        self._bearish, self._bullish = (memoryview(row.tobytes()).cast("b") for row in rows)
+        self._bearish, self._bullish = (memoryview(row.tobytes()).cast("h") for row in rows)
 
     def __missing__(self, name: _K) -> complex:
         if len(self) >= _REMEMBERED:
@@ -142,19 +176,28 @@ class _Counts(dict[str, int]):
         return count
 
 
+class _Weights:
+    """What one kind of channel is read by: sums of weights by feature, and the logit that a unit of them is."""
+
+    def __init__(self, model: Model, channel: Channel) -> None:
+        rows = model.summed(channel)
+        self.unit = model.card.step / TABLES
+        self.words = _Sums[str](lambda word: (word_bucket(word),), rows)
+        self.pairs = _Sums[tuple[str, str]](lambda pair: (pair_bucket(pair),), rows)
+        self.letters = _Sums[str](letter_buckets, rows)
+        self.leans = _Sums[tuple[float, float]](lean_buckets, rows)
+
+
 class SentimentModel:
     """The finance lexicon and the weights learned on labelled posts, read once; then pure and thread-safe."""
 
     def __init__(self, model: Model | None = None) -> None:
         self.lexicon = Lexicon()
         self.model = model or load_model()
-        rows = self.model.rows
-        self._words = _Sums[str](lambda word: (word_bucket(word),), rows)
-        self._pairs = _Sums[tuple[str, str]](lambda pair: (pair_bucket(pair),), rows)
-        self._letters = _Sums[str](letter_buckets, rows)
-        self._leans = _Sums[tuple[float, float]](lean_buckets, rows)
+        self._weights = {channel: _Weights(self.model, channel) for channel in Channel}
         self._counts = _Counts()
         self._calibrators = {channel: self.model.calibrator(channel) for channel in Channel}
+        self._kinds = {channel: self.model.kind(channel) for channel in Channel}
 
     @property
     def name(self) -> str:
@@ -167,7 +210,7 @@ class SentimentModel:
         calibrator = self._calibrators[channel]
         if calibrator is None:
             return Reckoning(Label.NEUTRAL, 0.0, 0.0)
-        logits = self.logits(self.lexicon.read(words))
+        logits = self.logits(self.lexicon.read(words), self._kinds[channel])
         return _label(
             probabilities(
                 logits[0] / calibrator.temperature + calibrator.bearish,
@@ -175,17 +218,17 @@ class SentimentModel:
             )
         )
 
-    def logits(self, reading: Reading) -> tuple[float, float]:
-        """Raw logits of bearish and bullish against neutral."""
-        marked = reading.marked
+    def logits(self, reading: Reading, channel: Channel = Channel.UNKNOWN) -> tuple[float, float]:
+        """Raw logits of bearish and bullish against neutral, by the weights of a kind of channel."""
+        weights, marked = self._weights[channel], reading.marked
         words, pairs = set(marked), set(itertools.pairwise(marked))
-        said = sum(map(self._words.__getitem__, words)) + sum(map(self._pairs.__getitem__, pairs))
-        spelled = sum(map(self._letters.__getitem__, words))
+        said = sum(map(weights.words.__getitem__, words)) + sum(map(weights.pairs.__getitem__, pairs))
+        spelled = sum(map(weights.letters.__getitem__, words))
         total = (
             said / sqrt(max(1, len(words) + len(pairs)))
             + spelled * (LETTERS_SCALE / sqrt(max(1, sum(map(self._counts.__getitem__, words)))))
-            + self._leans[reading.bullish, reading.bearish]
-        ) * self.model.card.step
+            + weights.leans[reading.bullish, reading.bearish]
+        ) * weights.unit
         return total.real, total.imag
 
 
@@ -220,19 +263,22 @@ def parse_model(packed: bytes) -> Model:
         raise SettingsError(f"model file: not a model of ours ({error.error_count()} errors)") from None
     if not card.version.endswith(card.digest()):
         raise SettingsError(f"model file: version {card.version} does not end with the digest {card.digest()}")
-    if weights_digest(raw) != card.weights or len(raw) != 2 * BUCKETS:
+    if weights_digest(raw) != card.weights:
         raise SettingsError(
             f"model file: {len(raw)} bytes of weights with digest {weights_digest(raw)}; "
-            f"valid: {2 * BUCKETS} bytes with digest {card.weights}"
+            f"valid: those with digest {card.weights}"
         )
-    return Model(card, np.frombuffer(raw, dtype=np.int8).reshape(2, BUCKETS))
+    try:
+        return Model(card, unpack(raw))
+    except ValueError as error:
+        raise SettingsError(f"model file: {error}") from None
 
 
 def named(card: Card) -> Card:
     """The card with the version that its content makes."""
-    return card.model_copy(update={"version": f"stage1-1-{card.digest()}"})
+    return card.model_copy(update={"version": f"stage1-2-{card.digest()}"})
 
 
 def weights_digest(raw: bytes) -> str:
-    """12 hex characters of SHA-256 over the weights."""
+    """12 hex characters of SHA-256 over packed weights."""
     return sha256(raw).hexdigest()[:12]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.features import BUCKETS, LETTERS_SCALE, Features
 from pipeline.models import FloatArray, IntArray
-from pipeline.sentiment import Rows
+from pipeline.sentiment import CHANNELS, TABLES, Channel, Rows
 
 Objective = Callable[[FloatArray], tuple[float, FloatArray]]
 _FLAT = 1e-10
@@ -19,6 +19,9 @@ _SMALLEST_REACH = 1e-6
 _NEVER = -1e9
 _BIAS_RIDGE = 0.1
 _MIN_ENTRIES = 2
+_UNKNOWN = CHANNELS.index(Channel.UNKNOWN)
+KINSHIP = 0.5
+"""Correlation of a feature's weights for news and for social posts before anything is learned; 1 would be one table."""
 STEPS = 120
 """Steps of the descent: fewer read known channels worse, more do not help (leave-one-source-out in sight)."""
 ComplexArray = NDArray[np.complex128]
@@ -60,6 +63,15 @@ class Sparse:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         return Sparse(starts, place[self.columns[kept]], self.values[kept]), used
 
+    def in_tables(self, channels: IntArray) -> "Sparse":
+        """The same over the tables side by side: news posts in the first, social in the second, others half in each."""
+        count = np.where(channels == _UNKNOWN, TABLES, 1)[self.rows()]
+        copies = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        table = np.repeat(np.where(channels == _UNKNOWN, 0, channels)[self.rows()], count) + copies
+        starts = np.concatenate([[0], np.cumsum(np.bincount(self.rows(), count, self.n_rows))]).astype(np.int64)
+        columns = np.repeat(self.columns, count) + table * self.n_columns
+        return Sparse(starts, columns, np.repeat(self.values / count, count))
+
     def rows(self) -> IntArray:
         """The post of every entry."""
         return np.repeat(np.arange(self.n_rows), np.diff(self.starts))
@@ -84,20 +96,20 @@ def _values(post: Features) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What there is to learn: features, label 0, 1 or 2, group 0.. (kind of channel) and weight of each post.
+    """What there is to learn: features, label 0, 1 or 2, index into CHANNELS and weight of each post.
 
     `two_way`: posts of sources that know no neutral; their loss compares the two directions only.
     """
 
     x: Sparse
     y: IntArray
-    groups: IntArray
+    channels: IntArray
     weights: FloatArray
     two_way: Flags
 
     def part(self, rows: IntArray) -> "Lesson":
         """Some of the posts."""
-        return Lesson(self.x.part(rows), self.y[rows], self.groups[rows], self.weights[rows], self.two_way[rows])
+        return Lesson(self.x.part(rows), self.y[rows], self.channels[rows], self.weights[rows], self.two_way[rows])
 
 
 def source_weights(sources: IntArray, power: float = 0.85) -> FloatArray:
@@ -108,18 +120,19 @@ def source_weights(sources: IntArray, power: float = 0.85) -> FloatArray:
 
 
 def fit(lesson: Lesson, ridge: float) -> FloatArray:
-    """Weights of shape (2, BUCKETS) for bearish and bullish against neutral, after STEPS steps at most.
+    """Weights of shape (TABLES, 2, BUCKETS): of news and of social posts, for bearish and bullish against neutral.
 
-    Features of one post alone are not learned. Every group has a bias of its own, thrown away afterwards: how often
-    a channel is neutral is the calibrator's to know. Within, a pair is one number, bearish + bullish i; the ridge is
-    that of three centred columns, a^2 + b^2 - a b.
+    Found in STEPS steps at most. Features of one post alone are not learned. The tables are learned together: what
+    only one kind of channel has shown moves the other by KINSHIP. Every kind has a bias of its own, thrown away
+    afterwards: how often a channel is neutral is the calibrator's to know. Within, a pair is one number, bearish +
+    bullish i; the ridge is that of three centred columns, a^2 + b^2 - a b, of tables correlated by KINSHIP.
     """
     x, used = lesson.x.common()
     task = _Task(x, lesson, ridge)
-    learned = minimise(task, np.zeros(2 * (x.n_columns + task.n_groups)), STEPS)
-    pairs = learned.view(np.complex128)[: x.n_columns]
-    weights = np.zeros((2, BUCKETS))
-    weights[0, used], weights[1, used] = pairs.real, pairs.imag
+    learned = minimise(task, np.zeros(2 * (task.n_weights + len(CHANNELS))), STEPS)
+    pairs = learned.view(np.complex128)[: task.n_weights].reshape(TABLES, -1)
+    weights = np.zeros((TABLES, 2, BUCKETS))
+    weights[:, 0, used], weights[:, 1, used] = pairs.real, pairs.imag
     return weights
 
 
@@ -127,39 +140,51 @@ class _Task:
     """The objective: loss and gradient of all weights and biases, laid out as pairs of numbers."""
 
     def __init__(self, x: Sparse, lesson: Lesson, ridge: float) -> None:
-        self._x, self._ridge, self._groups, self._weights = x, ridge, lesson.groups, lesson.weights
-        self.n_groups = int(lesson.groups.max()) + 1
+        self.n_weights = TABLES * x.n_columns
+        self._x, self._ridge, self._channels, self._weights = (
+            x.in_tables(lesson.channels),
+            ridge,
+            lesson.channels,
+            lesson.weights,
+        )
         self._truth = np.eye(3)[lesson.y]
         self._barred = np.zeros((x.n_rows, 3))
         self._barred[lesson.two_way, 1] = _NEVER
-        order = np.argsort(x.columns, kind="stable")
-        self._rows, self._values = x.rows()[order], x.values[order]
-        self._column_starts = np.searchsorted(x.columns[order], np.arange(x.n_columns))
+        order = np.argsort(self._x.columns, kind="stable")
+        self._rows, self._values = self._x.rows()[order], self._x.values[order]
+        self._present, self._column_starts = np.unique(self._x.columns[order], return_index=True)
 
     def __call__(self, flat: FloatArray) -> tuple[float, FloatArray]:
         """The weighted log loss with its ridge, and its gradient."""
-        w, bias = np.split(flat.view(np.complex128), [self._x.n_columns])
-        chances = self._chances(w, bias)
+        w, bias = np.split(flat.view(np.complex128), [self.n_weights])
+        chances, pull = self._chances(w, bias), self._ridge * _pull(w)
         loss = -(self._weights * np.log((chances * self._truth).sum(axis=1) + 1e-12)).sum()
-        loss += self._ridge / 2 * (float((np.abs(w) ** 2).sum()) - float((w.real * w.imag).sum()))
+        loss += float((w.real * pull.real + w.imag * pull.imag).sum()) / 2
         loss += self._ridge * _BIAS_RIDGE / 2 * float((np.abs(bias) ** 2).sum())
         gap = (chances - self._truth) * self._weights[:, None]
-        return float(loss), self._slope(gap[:, 0] + 1j * gap[:, 2], w, bias)
+        return float(loss), self._slope(gap[:, 0] + 1j * gap[:, 2], pull, bias)
 
     def _chances(self, w: ComplexArray, bias: ComplexArray) -> FloatArray:
-        pairs = np.add.reduceat(w[self._x.columns] * self._x.values, self._x.starts[:-1]) + bias[self._groups]
+        pairs = np.add.reduceat(w[self._x.columns] * self._x.values, self._x.starts[:-1]) + bias[self._channels]
         logits = self._barred.copy()
         logits[:, 0] += pairs.real
         logits[:, 2] += pairs.imag
         return softmax(logits)
 
-    def _slope(self, gap: ComplexArray, w: ComplexArray, bias: ComplexArray) -> FloatArray:
-        slope = np.add.reduceat(gap[self._rows] * self._values, self._column_starts)
-        slope += self._ridge * (w - (w.imag + 1j * w.real) / 2)
-        of_bias = np.bincount(self._groups, gap.real, self.n_groups) + 1j * np.bincount(
-            self._groups, gap.imag, self.n_groups
+    def _slope(self, gap: ComplexArray, pull: ComplexArray, bias: ComplexArray) -> FloatArray:
+        slope = pull.copy()
+        slope[self._present] += np.add.reduceat(gap[self._rows] * self._values, self._column_starts)
+        of_bias = np.bincount(self._channels, gap.real, len(CHANNELS)) + 1j * np.bincount(
+            self._channels, gap.imag, len(CHANNELS)
         )
         return np.concatenate([slope, of_bias + self._ridge * _BIAS_RIDGE * bias]).view(np.float64)
+
+
+def _pull(w: ComplexArray) -> ComplexArray:
+    """Gradient of half the ridge of weights laid out table after table, for a ridge of 1."""
+    centred = (w - (w.imag + 1j * w.real) / 2).reshape(TABLES, -1)
+    pull: ComplexArray = ((centred - KINSHIP * centred[::-1]) / (1 - KINSHIP**2)).ravel()
+    return pull
 
 
 def quantise(weights: FloatArray) -> tuple[Rows, float]:

@@ -15,7 +15,7 @@ from pipeline.errors import SettingsError
 from pipeline.features import Features, features
 from pipeline.lexicon import Lexicon, tokens
 from pipeline.models import IntArray, Label
-from pipeline.sentiment import LABELS, Channel, Provenance
+from pipeline.sentiment import CHANNELS, LABELS, Channel, Provenance
 from pipeline.text import clean, fingerprint
 from pipeline.training import Lesson, matrix, source_weights
 
@@ -90,11 +90,10 @@ class Corpus:
 
     def lesson(self) -> Lesson:
         """The posts as training takes them."""
-        kinds = list(Channel)
         return Lesson(
             x=matrix(self.posts),
             y=self.labels,
-            groups=np.array([kinds.index(origin(row.source).channel) for row in self.rows]),
+            channels=np.array([CHANNELS.index(origin(row.source).channel) for row in self.rows]),
             weights=source_weights(self.numbers),
             two_way=np.isin([row.source for row in self.rows], self.two_way()),
         )

@@ -1,6 +1,7 @@
 """`fleet model`: learn, measure, calibrate and describe the stage-1 model."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -15,7 +16,16 @@ from pipeline.models import Frozen
 from pipeline.sentiment import Channel, Model, load_model, named, parse_model
 from workers.analyze import as_message
 from workers.corpus import OWN, Corpus, labelled_files, read_corpus
-from workers.model_fit import calibrators, hold_out, judged_as, judged_known, judged_unseen, own_calibrator, train
+from workers.model_fit import (
+    calibrators,
+    hold_out,
+    judged_all,
+    judged_as,
+    judged_known,
+    judged_unseen,
+    own_calibrator,
+    train,
+)
 from workers.model_report import Measured, as_html, as_text, measured, table
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -91,7 +101,7 @@ def calibrate(
     """Fit one channel's calibrator on your own labelled posts, which the model must not have learned from."""
     corpus, stage = read_corpus(labelled_files(posts)), _read(model)
     _refuse_learned(corpus, stage)
-    fitted = calibrators({channel: own_calibrator(corpus, stage)}, stage.card.weights)
+    fitted = calibrators({channel: own_calibrator(corpus, stage, channel)}, stage.card.weights)
     card = stage.card.model_copy(update={"calibrators": {**stage.card.calibrators, **fitted}})
     output.write_bytes(Model(named(card), stage.rows).packed())
     typer.echo(f"{named(card).version}: {channel} {fitted[channel].model_dump_json()}")
@@ -109,9 +119,15 @@ def info(model: ModelFile = SHIPPED) -> None:
 
 def _held_out(corpus: Corpus) -> list[Measured]:
     held = hold_out(corpus, _say)
-    known: list[tuple[str, Judged]] = [(f"{source} known", judged_known(held, source)) for source in corpus.sources]
-    unseen = [(f"{source} unseen", judged_unseen(held, source)) for source in corpus.strangers()]
-    return [measured(name, judged) for name, judged in [*known, *unseen]]
+    known = {source: judged_known(held, source) for source in corpus.sources}
+    unseen = {source: judged_unseen(held, source) for source in corpus.strangers()}
+    return [*_rows("known", known), *_rows("unseen", unseen)]
+
+
+def _rows(how: str, judged: Mapping[str, Judged]) -> list[Measured]:
+    """A row per source, then all posts as one."""
+    everything = {**judged, "all": judged_all(list(judged.values()))}
+    return [measured(f"{source} {how}", found) for source, found in everything.items()]
 
 
 def _throughput(corpus: Corpus, model: Path | None) -> float:

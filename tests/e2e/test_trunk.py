@@ -38,7 +38,7 @@ from workers.memory import MemoryFleet
 D = Decimal
 TO_THE_TARGET = (100.0, 107.0, 99.5, 106.5)
 TO_THE_STOP = (100.0, 100.5, 96.0, 97.0)
-BULLISH = "$AAPL looks bullish here"
+BULLISH = "$AAPL bullish chart here"
 
 
 @cache

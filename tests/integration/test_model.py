@@ -85,7 +85,7 @@ def test_a_model_holds_no_text(trained: Path) -> None:
 
 
 def test_evaluate_has_a_row_for_every_source_known_and_unseen(posts: Path, own: Path, tmp_path: Path) -> None:
-    """Every measure with its interval; our own posts are no channel; the plot is one page that loads nothing."""
+    """Every measure with its interval, and all posts pooled; our own are no channel; the plot loads nothing."""
     plot = tmp_path / "plot.html"
 
     result = fleet_model("evaluate", posts, "--own", own, "--plot", plot)
@@ -94,7 +94,9 @@ def test_evaluate_has_a_row_for_every_source_known_and_unseen(posts: Path, own: 
     for source in ("moritz", "own_social", "surge_crypto", "tfns"):
         assert f"| {source} known |" in result.stdout
         assert (f"| {source} unseen |" in result.stdout) == (source != "own_social")
-    assert page.count("<svg") == 7
+    assert "| all known | 166 |" in result.stdout
+    assert "| all unseen | 160 |" in result.stdout
+    assert page.count("<svg") == 9
     assert "posts/s" in result.stdout
     assert "http" not in page
     assert "<script" not in page

@@ -8,7 +8,18 @@ import pytest
 from pipeline.analyzer import AnalyzerSettings, LexiconAnalyzer, why_silent
 from pipeline.errors import SettingsError
 from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage
-from pipeline.sentiment import CLOSED, Card, Channel, Model, SentimentModel, load_model, named, parse_model
+from pipeline.sentiment import (
+    CLOSED,
+    Card,
+    Channel,
+    Model,
+    SentimentModel,
+    load_model,
+    named,
+    pack,
+    parse_model,
+    weights_digest,
+)
 
 ANALYZER = LexiconAnalyzer(frozenset({"AAPL", "BRK.A", "C", "MSFT", "TSLA"}))
 NOON = datetime(2014, 6, 2, 12, tzinfo=UTC)
@@ -234,6 +245,15 @@ def test_a_model_file_survives_a_round_trip() -> None:
     assert (again.rows == SHIPPED.rows).all()
 
 
+def test_bits_without_their_weights_are_refused() -> None:
+    """A file whose digest is right and whose content is none: one weight short of the bits that are set."""
+    raw = pack(SHIPPED.rows)[:-1]
+    card = named(SHIPPED.card.model_copy(update={"weights": weights_digest(raw)}))
+
+    with pytest.raises(SettingsError, match="one for each of the bits set"):
+        parse_model(card.model_dump_json().encode() + b"\n" + raw)
+
+
 @pytest.mark.parametrize("place", [0.2, 0.9999])
 def test_a_changed_model_is_refused(place: float) -> None:
     """One byte of the card or of the weights changed by hand: the fleet does not start on it."""
@@ -306,7 +326,7 @@ def test_a_source_is_read_as_the_kind_it_is_named() -> None:
 
 def test_equal_chances_of_both_directions_are_none() -> None:
     """Weights alike for both sides: no direction, whatever their size."""
-    even = Model(SHIPPED.card, SHIPPED.rows[[0, 0]])
+    even = Model(SHIPPED.card, SHIPPED.rows[:, [0, 0]])
     calibrator = SHIPPED.card.calibrators[Channel.UNKNOWN].model_copy(update={"bearish": 3.0, "bullish": 3.0})
     card = SHIPPED.card.model_copy(update={"calibrators": {Channel.UNKNOWN: calibrator}})
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.features import BUCKETS, LETTERS_SCALE, features, lean_buckets, letter_buckets, letter_count, word_bucket
 from pipeline.lexicon import Lexicon, tokens
-from pipeline.sentiment import Card, Model, SentimentModel, named, weights_digest
+from pipeline.sentiment import Card, Channel, Model, SentimentModel, named, pack, weights_digest
 from pipeline.training import matrix
 
 LEXICON = Lexicon()
@@ -15,14 +15,14 @@ LEXICON = Lexicon()
 
 def a_random_model(seed: int = 3) -> Model:
     """A model whose every weight is a number from -127 to 127."""
-    rows = np.random.default_rng(seed).integers(-127, 128, (2, BUCKETS)).astype(np.int8)
+    rows = np.random.default_rng(seed).integers(-127, 128, (2, 2, BUCKETS)).astype(np.int8)
     card = Card(
         version="",
         about="random",
         seed=seed,
         ridge=1.0,
         step=0.01,
-        weights=weights_digest(rows.tobytes()),
+        weights=weights_digest(pack(rows)),
         calibrators={},
         provenance=(),
     )
@@ -66,19 +66,22 @@ def test_the_lexicon_leans_in_whole_steps() -> None:
 
 
 @pytest.mark.parametrize(
+    ("channel", "news", "social"), [(Channel.NEWS, 1.0, 0.0), (Channel.SOCIAL, 0.0, 1.0), (Channel.UNKNOWN, 0.5, 0.5)]
+)
+@pytest.mark.parametrize(
     "text",
     ["$AAPL beats, not a bad quarter, up 5% 🚀🚀", "sold my calls, isn't it great?", "", "a", "buy " * 300],
 )
-def test_training_and_the_model_see_the_same_features(text: str) -> None:
-    """The sums from the caches equal the sparse product that training uses."""
+def test_training_and_the_model_see_the_same_features(text: str, channel: Channel, news: float, social: float) -> None:
+    """The sums from the caches equal the sparse product that training uses; unknown channels get the tables' mean."""
     model = a_random_model()
     reading = LEXICON.read(tokens(text))
 
-    logits = SentimentModel(model).logits(reading)
+    logits = SentimentModel(model).logits(reading, channel)
 
     x = matrix([features(reading)])
-    expected = [float(x.times(row.astype(np.float64))[0]) * model.card.step for row in model.rows]
-    assert logits == pytest.approx(expected, abs=1e-9)
+    table = (news * model.rows[0] + social * model.rows[1]) * model.card.step
+    assert logits == pytest.approx([float(x.times(row)[0]) for row in table], abs=1e-9)
 
 
 def test_letters_weigh_less_than_words() -> None:

@@ -1,16 +1,18 @@
 """The fitting of the weights, on examples small enough for paper."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.features import BUCKETS
-from pipeline.training import Lesson, Sparse, fit, minimise, quantise, source_weights
+from pipeline.training import KINSHIP, Lesson, Sparse, fit, minimise, quantise, source_weights
 
 WORDS = 3
 
 
 def a_lesson() -> Lesson:
-    """Thirty posts: word 0 is bearish, 1 neutral, 2 bullish; two channels."""
+    """Thirty posts: word 0 is bearish, 1 neutral, 2 bullish; half news, half social."""
     columns = np.array([0, 1, 2] * 10)
     sources = np.array([0] * 15 + [1] * 15)
     return Lesson(
@@ -22,10 +24,46 @@ def test_it_learns_which_word_means_what() -> None:
     """Each word's weight is highest for its side; the neutral one pulls both down."""
     weights = fit(a_lesson(), ridge=0.1)
 
-    assert weights.shape == (2, BUCKETS)
-    assert weights[0, 0] > 0 > weights[1, 0]
-    assert weights[1, 2] > 0 > weights[0, 2]
-    assert max(weights[0, 1], weights[1, 1]) < 0
+    assert weights.shape == (2, 2, BUCKETS)
+    for table in weights:
+        assert table[0, 0] > 1 > table[1, 0]
+        assert table[1, 2] > 1 > table[0, 2]
+        assert max(table[0, 1], table[1, 1]) < 0
+
+
+def test_what_one_kind_of_channel_shows_moves_the_other_by_half() -> None:
+    """News alone: the social table is KINSHIP times the news table, since nothing else is known of it."""
+    lesson = a_lesson()
+    news = lesson.part(np.arange(15))
+
+    weights = fit(news, ridge=0.1)
+
+    assert KINSHIP == 0.5
+    assert weights[1, :, :WORDS] == pytest.approx(0.5 * weights[0, :, :WORDS], abs=0.01)
+    assert weights[0, 0, 0] > 1
+
+
+def test_a_kind_learns_from_its_own_posts_what_the_other_contradicts() -> None:
+    """Word 0 is bearish in the news and bullish among people; both learn theirs."""
+    lesson = a_lesson()
+    y = lesson.y.copy()
+    y[15:] = 2 - y[15:]
+
+    weights = fit(replace(lesson, y=y), ridge=0.01)
+
+    assert weights[0, 0, 0] > 3 > weights[0, 1, 0]
+    assert weights[1, 1, 0] > 3 > weights[1, 0, 0]
+
+
+def test_posts_go_to_the_table_of_their_kind_and_unknown_ones_half_to_each() -> None:
+    """Two columns, so social ones are 2 and 3: news (0), social (1) and unknown (0 and 1) with value 3."""
+    x = Sparse(np.array([0, 1, 2, 4]), np.array([0, 1, 0, 1]), np.full(4, 3.0))
+
+    tables = x.in_tables(np.array([0, 1, 2]))
+
+    assert tables.starts.tolist() == [0, 1, 2, 6]
+    assert tables.columns.tolist() == [0, 3, 0, 2, 1, 3]
+    assert tables.values.tolist() == [3, 3, 1.5, 1.5, 1.5, 1.5]
 
 
 def test_a_source_without_neutral_compares_directions_only() -> None:
@@ -38,8 +76,8 @@ def test_a_source_without_neutral_compares_directions_only() -> None:
 
     weights = fit(only, ridge=0.1)
 
-    assert weights[0, 0] == pytest.approx(-weights[1, 0], rel=1e-3)
-    assert weights[0, 0] > 0
+    assert weights[0, 0, 0] == pytest.approx(-weights[0, 1, 0], rel=1e-3)
+    assert weights[0, 0, 0] > 0
 
 
 def test_a_feature_of_one_post_is_not_learned() -> None:
@@ -50,12 +88,12 @@ def test_a_feature_of_one_post_is_not_learned() -> None:
 
     weights = fit(
         Lesson(
-            Sparse(lesson.x.starts, columns, lesson.x.values), lesson.y, lesson.groups, lesson.weights, lesson.two_way
+            Sparse(lesson.x.starts, columns, lesson.x.values), lesson.y, lesson.channels, lesson.weights, lesson.two_way
         ),
         0.1,
     )
 
-    assert (weights[:, 7] == 0).all()
+    assert (weights[:, :, 7] == 0).all()
 
 
 def test_the_same_posts_give_the_same_weights() -> None:
