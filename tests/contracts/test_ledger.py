@@ -229,7 +229,7 @@ def test_the_first_rule_that_refuses_is_named(vault: Vault, first: int) -> None:
 def test_a_rates_window_slides_and_its_far_end_is_out(
     vault: Vault, rule: str, limit: dict[str, int], window: int, short_of_window_ms: int | None, *, lost: bool
 ) -> None:
-    """Later than as_of - window: a millisecond inside counts, the edge does not; a later entry (None) counts, of two hours at most."""
+    """Later than as_of - window: a millisecond inside counts, the edge does not; a later entry (None) counts."""
     if lost:
         buy(vault, at=NOW - timedelta(hours=2))
         sell(vault, price="90", at=NOW - timedelta(hours=2))
