@@ -142,6 +142,9 @@ class ScheduleSettings(Frozen):
     reconcile_interval_s: int = Field(
         default=30, ge=1, le=3600, description="seconds between comparisons of our book with the broker's"
     )
+    reconcile_max_age_s: float = Field(
+        default=90, ge=1, le=86_400, description="seconds such a comparison counts for an entry at a venue over HTTP"
+    )
     cash_tolerance_usd: Decimal = Field(
         default=Decimal(1), ge=0, le=10_000, description="dollars our cash may differ from the broker's"
     )
@@ -151,6 +154,16 @@ class ScheduleSettings(Frozen):
     busy_delay_s: float = Field(
         default=5, ge=0.1, le=60, description="seconds until a signal meets a busy symbol again"
     )
+
+    @model_validator(mode="after")
+    def _a_comparison_outlives_the_wait_for_the_next(self) -> Self:
+        """Else entries would wait in every cycle."""
+        if self.reconcile_max_age_s <= self.reconcile_interval_s:
+            raise ValueError(
+                f"reconcile_max_age_s = {self.reconcile_max_age_s:g} must be above "
+                f"reconcile_interval_s = {self.reconcile_interval_s}"
+            )
+        return self
 
 
 class LogSettings(Frozen):

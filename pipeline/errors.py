@@ -37,11 +37,19 @@ class LedgerConflictError(FleetError):
 
 
 class SymbolBusyError(FleetError):
-    """Another decision holds the symbol; the signal is tried again in a follow-up until it expires."""
+    """The symbol may not be traded just now (another decision holds it); the signal is tried again until it expires."""
 
 
 class TakenOverError(SymbolBusyError):
     """A newer run of the same decision acts for it; this one sent nothing and looks again later how it ended."""
+
+
+class UnreconciledError(SymbolBusyError):
+    """The broker's book was not compared with ours lately; the signal is tried again until it expires."""
+
+
+class AccountUnknownError(FleetError):
+    """Our book has no account yet: the first reconciliation with the venue opens it."""
 
 
 class RefusedError(FleetError):

@@ -58,6 +58,12 @@ def client_order_id(environment: str, decision_id: str, symbol: str, side: Side,
     return f"{role[:5]}-{re.sub('[^A-Za-z0-9]', '', symbol)[:8]}-{digest}"
 
 
+def is_own(environment: str, order: BracketOrder) -> bool:
+    """Whether the order has the name that this fleet, and no other, gives an order of these facts."""
+    role = CLOSE if order.reduce_only else ENTRY
+    return order.client_order_id == client_order_id(environment, order.decision_id, order.symbol, order.side, role)
+
+
 def close_of_session(sessions: Sessions, at: datetime, count: int) -> datetime:
     """The close of the `count`-th session counted from `at`, the one `at` belongs to being the first."""
     close = sessions.session_of(at).close

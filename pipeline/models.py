@@ -530,6 +530,19 @@ class OrderReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedOrder:
+    """An order as the venue lists it, whoever sent it. `order`: None where it is none of the brackets we speak of."""
+
+    order: BracketOrder | None
+    report: OrderReport
+
+    @property
+    def name(self) -> str:
+        """The client order id."""
+        return self.report.client_order_id
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """A holding. `quantity` is signed (short is negative); `cost` is the signed dollar amount paid for it."""
 

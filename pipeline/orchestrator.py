@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from pydantic import Field
 
 from pipeline.consensus import ConsensusSettings, aggregate_sentiment, reach_consensus
-from pipeline.errors import FleetError, SymbolBusyError, TakenOverError, TransientError
+from pipeline.errors import FleetError, SymbolBusyError, TakenOverError, TransientError, UnreconciledError
 from pipeline.executor import TradeExecutor
 from pipeline.gate import MarketGate
 from pipeline.models import (
@@ -33,7 +33,15 @@ from pipeline.models import (
     ValidationStatus,
     Vote,
 )
-from pipeline.ports import TAKEN_OVER, AnalyzerManager, Backlog, CollectorManager, Journal, VoteHistory
+from pipeline.ports import (
+    TAKEN_OVER,
+    UNRECONCILED,
+    AnalyzerManager,
+    Backlog,
+    CollectorManager,
+    Journal,
+    VoteHistory,
+)
 from pipeline.results import describe, ended, executed, expired, failed
 from pipeline.risk import RiskManager
 from pipeline.router import DenyList, Fate, Leg, RouterSettings, is_high_signal, leg_id, route
@@ -351,6 +359,8 @@ class TradingOrchestrator:
             execution,
             lambda: self._ask_gate(replace(signal, decided_at=self._moment_of_sending(signal.decided_at))),
         )
+        if sent.refusal is not None and sent.refusal.rule == UNRECONCILED:
+            raise UnreconciledError(f"the broker's book was compared {sent.refusal.observed}; nothing was sent")
         if sent.refusal is not None and sent.refusal.rule == TAKEN_OVER:
             raise TakenOverError(f"decision {signal.decision_id} is run by a newer execution; nothing was sent here")
         return replace(executed(signal, sent), **facts)

@@ -12,6 +12,7 @@ from pipeline.models import (
     Bars,
     BracketOrder,
     Fill,
+    ListedOrder,
     OrderReport,
     Outcome,
     Phase,
@@ -245,6 +246,25 @@ class BookSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """What the broker has at one moment.
+
+    `marks`: dollars per share of each position. `fills`: all that made it and may be told again, each with its
+    decision: they are booked with it, and never once more.
+    """
+
+    cash: Decimal
+    positions: dict[str, Position]
+    marks: dict[str, Decimal]
+    fills: tuple[tuple[str, Fill], ...] = ()
+
+    @property
+    def value(self) -> Decimal:
+        """Cash and what the positions cost; its change is the realised result, but for money that came or went."""
+        return self.cash + sum((position.cost for position in self.positions.values()), Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
 class ReservationRequest:
     """Amounts and ceilings, computed by the risk manager; the ledger only tests counters and reserves or refuses.
 
@@ -284,7 +304,10 @@ class Ledger(Protocol):
     """Our own book: account, positions, realised results per session, reservations, held signals. All atomic."""
 
     def snapshot(self, session: Session) -> BookSnapshot:
-        """The book now; opens the session and its week (start equity) when first seen."""
+        """The book now; opens the session and its week (start equity) when first seen.
+
+        Raises AccountUnknownError while there is no account.
+        """
         ...
 
     def reserve(self, request: ReservationRequest) -> Reservation | Refusal:
@@ -294,8 +317,12 @@ class Ledger(Protocol):
         The first refusing rule wins, in this order: position_changed, session_loss, week_loss, open_positions,
         gross_exposure, same_side_window, symbol_rate, fleet_rate, entries_after_loss.
         Raises SymbolBusyError when another decision holds the symbol, TakenOverError when a newer execution runs
-        this one.
+        this one, UnreconciledError for an entry while the broker's book is unknown (only where the ledger asks).
         """
+        ...
+
+    def restore(self, reservation: Reservation, as_of: datetime) -> None:
+        """Set aside the risk of an order that works at the venue and was forgotten here, untested. Idempotent."""
         ...
 
     def shrink(self, decision_id: str, quantity: int, notional: Decimal) -> None:
@@ -324,8 +351,17 @@ class Ledger(Protocol):
         """Open reservations: decision id -> the `as_of` it was made for."""
         ...
 
-    def adopt(self, cash: Decimal, positions: dict[str, Position], marks: dict[str, Decimal]) -> None:
-        """Replace cash, positions and marks by the broker's: a person accepted them. Results and rates stay."""
+    def open(self, statement: Statement) -> bool:
+        """Begin the book with what the broker has; False, and nothing changed, when there is an account."""
+        ...
+
+    def adopt(self, statement: Statement, session: Session, cash_flow: Decimal = Decimal(0)) -> Decimal:
+        """Replace cash, positions and marks by the broker's: a person accepted them. Dollars it changed the book by.
+
+        That is the change of cash and of the positions' cost, less `cash_flow` (deposit > 0, withdrawal < 0). A loss
+        counts as realised in the session and its week; a gain does not, or it would make room for a loss.
+        Raises AccountUnknownError while there is no account.
+        """
         ...
 
     def held(self, until: datetime) -> tuple[Signal, ...]:
@@ -341,7 +377,10 @@ class Ledger(Protocol):
         ...
 
     def apply(self, decision_id: str, fill: Fill, session: Session) -> bool:
-        """Book one fill (exact decimals): cash, position, realised result. False when it was booked before."""
+        """Book one fill (exact decimals): cash, position, realised result. False when it was booked before.
+
+        Raises AccountUnknownError while there is no account.
+        """
         ...
 
     def mark(self, prices: dict[str, Decimal]) -> None:
@@ -367,6 +406,7 @@ class Intent:
 
 
 ALREADY_SENT, ALREADY_ENDED, TAKEN_OVER = "already_sent", "already_ended", "taken_over"
+UNRECONCILED = "unreconciled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,8 +436,13 @@ class Intents(Protocol):
         """Forget a NEW intent of the decision; nothing for an older execution or when it was sent. Idempotent."""
         ...
 
-    def adopt(self, order: BracketOrder, report: OrderReport) -> None:
-        """Take up an order of the venue that we do not know, as SENT; no decision waits for it. Idempotent."""
+    def adopt(self, order: BracketOrder, report: OrderReport, *, ours: bool) -> bool:
+        """Take up an order of the venue that is not known here as sent, or ended here without a fill.
+
+        False, and nothing changed, when more is known of it. Idempotent.
+
+        `ours`: its decision sent it, and waits for its end; else no decision does.
+        """
         ...
 
     def mark_sent(
@@ -412,8 +457,9 @@ class Intents(Protocol):
         """NEW -> SENT; None means SENT, and that the caller, nobody else, sends the request.
 
         Asked last, in the same step: the trading state (HALTED; REDUCING unless the order is reduce_only; neither
-        when `under_halt`, which only `flatten` says), the age (`now` later than `expires_at`: `max_age`), whether
-        the decision has ended meanwhile (`already_ended`) and whether a newer execution runs it (`taken_over`).
+        when `under_halt`, which only `flatten` says), for entries whether the broker's book is known
+        (`unreconciled`, where that is asked), the age (`now` later than `expires_at`: `max_age`), whether the decision
+        has ended meanwhile (`already_ended`) and whether a newer execution runs it (`taken_over`).
         An intent that is not NEW is refused as `already_sent`. Any other refusal forgets the intent, except
         `taken_over`: it is the newer execution's.
         """
@@ -472,6 +518,13 @@ class Broker(Protocol):
 
     def cancel(self, client_order_id: str, as_of: datetime) -> OrderReport | None:
         """Withdraw what has not filled. Exits of an open position are withdrawn too."""
+        ...
+
+    def orders(self, closed_since: datetime | None) -> tuple[ListedOrder, ...]:
+        """Every order of the account of which something can still fill, whoever sent it, each once.
+
+        With `closed_since` (the venue's clock) also those that ended at or after it, as far as the venue keeps them.
+        """
         ...
 
     def positions(self) -> dict[str, Position]:

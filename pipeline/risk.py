@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.errors import MarketDataError, TakenOverError, TransientError
+from pipeline.errors import AccountUnknownError, MarketDataError, TakenOverError, TransientError
 from pipeline.models import (
     Direction,
     Frozen,
@@ -116,8 +116,11 @@ class RiskManager:
         if (refusal := self._inputs(recommendation, quote)) is not None:
             return refusal
         session = self._sessions.session_of(as_of)
-        case = Case(recommendation, quote, self._ledger.snapshot(session), session, as_of, execution)
-        request = self._request(case)
+        try:
+            case = Case(recommendation, quote, self._ledger.snapshot(session), session, as_of, execution)
+            request = self._request(case)
+        except AccountUnknownError:
+            request = _refuse("account_unknown", "no account", "a first reconciliation with the venue")
         if isinstance(request, Refusal):
             return request
         if state is TradingState.REDUCING and not request.reduce_only:

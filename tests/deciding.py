@@ -88,7 +88,7 @@ class Worker:
     @property
     def orders(self) -> list[str]:
         """What arrived at the venue and works."""
-        return [order.client_order_id for order, _ in self.broker.working()]
+        return [one.name for one in self.broker.orders(None)]
 
 
 def active(vault: Any) -> Any:

@@ -58,7 +58,8 @@ BOUNDED = {
     r"decisions": "MAXLEN 1,000,000",
     r"account|positions|marks": "one field a symbol",
     r"reservations|held|held-signals|open-intents": "deleted when definite",
-    r"fills": "the book's history",
+    r"filled": "pruned past 90 days",
+    r"truth": "one value",
     r"intent:.+|paper:order:.+": "a life once closed",
     r"paper:(account|open|positions|marks)": "one field a symbol or working order",
 }

@@ -12,6 +12,7 @@ from pipeline.models import (
     BracketOrder,
     ExecutionResult,
     GateVerdict,
+    ListedOrder,
     OrderReport,
     OrderStatus,
     Position,
@@ -112,6 +113,9 @@ class FakeBroker:
     def cancel(self, client_order_id: str, as_of: datetime) -> OrderReport | None:
         self.cancelled.append(client_order_id)
         return self.order(client_order_id)
+
+    def orders(self, closed_since: datetime | None) -> tuple[ListedOrder, ...]:
+        raise NotImplementedError
 
     def positions(self) -> dict[str, Position]:
         return self.held

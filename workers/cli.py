@@ -7,6 +7,7 @@ import getpass
 import os
 import re
 import sys
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from workers import analyze, model
 from workers.plain import plain
 
 FAILED, SETTINGS, REFUSED = 1, 2, 3
+MOST_DOLLARS = 1_000_000_000  # sums of whole micro-dollars stay exact up to nine times that
 PACKAGES = ("config", "pipeline", "workers")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -174,6 +176,7 @@ def start(by: By = "") -> None:
     fleet.state.claim_namespace(fleet.settings.profile)
     if fleet.control.why() is None:
         fleet.control.set(TradingState.ACTIVE, _who(by), "fleet start", now)
+    fleet.reconcile_first(f"fleet start at {now.isoformat()}")
     fleet.state.write(OrchestratorState.RUNNING, _who(by), now)
     typer.echo(f"running, trading state {fleet.control.trading_state().value}")
 
@@ -204,19 +207,27 @@ def resume(
     by: By = "",
     *,
     accept: Annotated[bool, typer.Option("--accept", help="our book becomes the broker's where they differ")] = False,
+    cash_flow: Annotated[
+        str, typer.Option(help="dollars of the difference that were paid in (10000) or out (-10000): no result")
+    ] = "0",
 ) -> None:
     """Trade again after halt, reduce, drift or a week's loss. A person's act, with a reason; refused in drift."""
+    flow = _dollars(cash_flow)
+    if flow and not accept:
+        raise SettingsError(f"--cash-flow is {cash_flow}; valid: together with --accept")
     fleet = _runtime()
-    from workers.control import DriftError
+    from workers.control import DriftError, counted
     from workers.control import resume as act
 
     try:
-        drifts = act(fleet, _who(by), _reason(why), accept=accept)
+        resumed = act(fleet, _who(by), _reason(why), accept=accept, cash_flow=flow)
     except DriftError as error:
         raise RefusedError(plain(str(error))) from error
-    for drift in drifts:
+    for drift in resumed.drifts:
         typer.echo(plain(f"accepted: {drift}"))
-    typer.echo(f"trading state {TradingState.ACTIVE.value}")
+    if resumed.drifts:
+        typer.echo(counted(resumed.change))
+    typer.echo(f"trading state {resumed.state.value}")
 
 
 @app.command()
@@ -464,6 +475,16 @@ def _set_trading(state: TradingState, why: str, by: str) -> None:
     fleet = _runtime()
     fleet.control.set(state, _who(by), _reason(why), fleet.clock.now())
     typer.echo(f"trading state {state.value}")
+
+
+def _dollars(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or abs(amount) > MOST_DOLLARS:
+        raise SettingsError(f"--cash-flow is {text!r}; valid: dollars from -{MOST_DOLLARS} to {MOST_DOLLARS}")
+    return amount
 
 
 def _reason(why: str) -> str:

@@ -39,8 +39,8 @@ def _decisions(fleet: Runtime, limit: int) -> list[dict[str, Any]]:
 
 
 def _orders(fleet: Runtime, limit: int) -> list[dict[str, Any]]:
-    fills = [orjson.loads(raw) for raw in _any(fleet).hvals(fleet.keys.fills())]
-    return sorted(fills, key=lambda fill: str(fill.get("at")), reverse=True)[:limit]
+    rows = [orjson.loads(raw) for raw in fleet.ledger.fill_rows()]
+    return sorted(rows, key=lambda row: str(row["fill"]["at"]), reverse=True)[:limit]
 
 
 def _positions(fleet: Runtime, limit: int) -> list[dict[str, Any]]:

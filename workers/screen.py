@@ -56,7 +56,9 @@ def _acts(history: list[dict[str, Any]]) -> Table:
 
 
 def _venue(venue: dict[str, Any]) -> str:
-    """The venue and its breaker in words."""
+    """The venue, its breaker and how well its book is known, in words."""
+    if venue["waits"] is not None:
+        return f"{venue['kind']}, entries wait: books compared {venue['waits']}"
     if venue["breaker"] == "closed":
         return f"{venue['kind']}, {venue['failures']} failed calls lately" if venue["failures"] else str(venue["kind"])
     return f"{venue['kind']}, entries held back: breaker {venue['breaker']}, trial from {venue['trial_at'][11:19]}Z"

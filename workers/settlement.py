@@ -76,6 +76,11 @@ class Settlement:
         names = [i.client_order_id for i in self._intents.open() if i.decision_id in frozenset(decision_ids)]
         self._intents.acknowledge(names)
 
+    def review(self, session: Session, at: datetime) -> None:
+        """Look at the book's results: a lost week sets REDUCING; an alarm for all that is said."""
+        for said in self._risk.review(session, at):
+            self._alarms.sound(Alarm(said.rule, "", f"{said.observed}, limit {said.limit}", at))
+
     # ---- inside ------------------------------------------------------------------------------------------
 
     def _reports(self, intents: Sequence[Intent], as_of: datetime) -> dict[str, OrderReport]:
@@ -110,8 +115,7 @@ class Settlement:
             self._ledger.apply(decision_id, fill, session)
             touched[session] = fill.at
         for session, at in touched.items():
-            for said in self._risk.review(session, at):
-                self._alarms.sound(Alarm(said.rule, "", f"{said.observed}, limit {said.limit}", at))
+            self.review(session, at)
 
     def _session_of(self, fill: Fill) -> Session:
         """The session a fill belongs to; one at the very close belongs to the session that closes."""

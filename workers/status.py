@@ -96,6 +96,7 @@ def _venue(fleet: Runtime) -> dict[str, Any]:
         "kind": fleet.settings.venue.kind,
         "breaker": found.state,
         "failures": found.failures,
+        "waits": fleet.why_entries_wait(),
         "trial_at": found.trial_at.isoformat() if found.trial_at else None,
     }
 

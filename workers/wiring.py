@@ -41,6 +41,7 @@ from workers.adapters.paper import PaperBroker
 from workers.adapters.paper_redis import RedisPaperStore
 from workers.adapters.rq_factory import JobQueues
 from workers.adapters.state_redis import RedisState
+from workers.adapters.truth import NoTruth, RedisTruth, Truth
 from workers.adapters.votes_cache import CachedVotes
 from workers.collect import Intake
 from workers.collectors import NullCollectorManager
@@ -199,12 +200,30 @@ class Runtime:
     @cached_property
     def ledger(self) -> RedisLedger:
         """Our own book."""
-        return RedisLedger(self.client, self.keys, starting_cash=self.settings.paper.starting_cash)
+        starting_cash = None if self.settings.venue.kind == "http" else self.settings.paper.starting_cash
+        return RedisLedger(self.client, self.keys, starting_cash, self._truth_max_age_s)
 
     @cached_property
     def intents(self) -> RedisIntents:
         """What was asked of the broker."""
-        return RedisIntents(self.client, self.keys, self.settings.clock)
+        return RedisIntents(self.client, self.keys, self.settings.clock, self._truth_max_age_s)
+
+    @cached_property
+    def truth(self) -> Truth:
+        """When the broker's book was last compared with ours; the simulated venue's is our own."""
+        return RedisTruth(self.client, self.keys) if self.settings.venue.kind == "http" else NoTruth()
+
+    @property
+    def _truth_max_age_s(self) -> float | None:
+        """How long a comparison counts for an entry; a recording and the simulated venue ask nobody."""
+        asked = self.settings.venue.kind == "http" and self.settings.clock == "live"
+        return self.settings.schedule.reconcile_max_age_s if asked else None
+
+    def why_entries_wait(self) -> str | None:
+        """Since when the venue's book is unknown, None while it is known or nobody asks."""
+        if self._truth_max_age_s is None or not isinstance(self.truth, RedisTruth):
+            return None
+        return self.truth.untrusted(self._truth_max_age_s)
 
     @cached_property
     def breaker(self) -> RedisBreaker:
@@ -264,7 +283,8 @@ class Runtime:
             self.alarms,
             self.decider.settle,
             self.settings.schedule.cash_tolerance_usd,
-            self.broker.working if isinstance(self.broker, PaperBroker) else None,
+            self.settings.environment,
+            self.truth,
         )
 
     def warn_of_drawdown(self, as_of: datetime) -> None:
@@ -365,6 +385,12 @@ class Runtime:
             self.control.set(TradingState.ACTIVE, by, "first start on an empty Redis", at)
             self.state.write(OrchestratorState.RUNNING, by, at)
         return empty
+
+    def reconcile_first(self, starter: str) -> None:
+        """The fleet starts: entries wait until our book was compared with the broker's, which is asked for now."""
+        self.truth.distrust()
+        if self.settings.clock == "live":
+            self.scheduler.queue_reconcile(starter)
 
     def require_enabled(self) -> None:
         """Raise SettingsError when the settings say that the fleet shall not run."""

@@ -58,6 +58,7 @@ READY_S: Final = 30.0
 QUIET_S: Final = 150.0
 MOVE_EVERY_S: Final = 0.5
 UPSET_EVERY_S: Final = 1.0
+ACCOUNT_LOST: Final = 0.05  # of the upsets
 LOOK_S: Final = 0.02
 TOP_UP_BELOW: Final = 40
 
@@ -242,8 +243,9 @@ class ChaosRun:
                 self._venue.move(position["symbol"], f"{price:.2f}", self._now())
 
     def _upset(self) -> None:
-        """Somebody is asked to end; the server forgets its scripts, as after a restart.
+        """Somebody is asked to end; the server forgets its scripts, as after a restart, and now and then the account.
 
+        The book then begins anew with what the venue has, whoever dies meanwhile.
         RQ's lock on its clean-up, which a dead worker holds for 15 minutes, times out.
         """
         if time.monotonic() < self._next_upset:
@@ -254,6 +256,8 @@ class ChaosRun:
         for key in rq.keys("rq:clean_registries:*"):
             rq.delete(key)
         rq.script_flush()
+        if self._dice.random() < ACCOUNT_LOST:
+            rq.delete(self._fleet.keys.account())
 
     def _now(self) -> str:
         return self._fleet.clock.now().isoformat()

@@ -449,7 +449,7 @@ def test_an_adopted_order_is_followed_and_ends_no_decision(vault: Vault) -> None
     """Somebody else's order under our account: its fills will be ours."""
     report = OrderReport(NAME, "AAA", OrderStatus.ACCEPTED)
     for _ in range(2):
-        vault.intents.adopt(ORDER, report)
+        vault.intents.adopt(ORDER, report, ours=False)
     intent = vault.intents.get(NAME)
 
     assert intent is not None

@@ -116,8 +116,8 @@ def test_a_run_s_intent_is_known_to_its_execution(vault: Vault) -> None:
 def test_an_adopted_order_is_written_as_sent_and_settled(vault: Vault, *, reduce_only: bool) -> None:
     """With the venue's report; it lives until it is over, and a second look changes nothing."""
     order = replace(ORDER, reduce_only=reduce_only)
-    vault.intents.adopt(order, report(2, closed=True))
-    vault.intents.adopt(replace(order, quantity=99), report(0))
+    vault.intents.adopt(order, report(2, closed=True), ours=False)
+    vault.intents.adopt(replace(order, quantity=99), report(0), ours=False)
 
     assert [intent.order for intent in vault.intents.open()] == [order]
     row = {
@@ -139,7 +139,7 @@ def test_an_adopted_order_is_written_as_sent_and_settled(vault: Vault, *, reduce
 
 def test_an_adopted_order_is_over_when_its_fills_are_booked(vault: Vault) -> None:
     """Nobody waits for an outcome of it."""
-    vault.intents.adopt(ORDER, report(1))
+    vault.intents.adopt(ORDER, report(1), ours=False)
     vault.intents.booked(NAME, report(1))
     assert [intent.booked for intent in vault.intents.open()] == [1]
     vault.intents.booked(NAME, report(1, closed=True))
@@ -151,7 +151,9 @@ def test_an_adopted_order_is_over_when_its_fills_are_booked(vault: Vault) -> Non
 def test_an_order_is_adopted_beside_those_that_are_open(vault: Vault) -> None:
     """Each by its own name."""
     for symbol in ("AAA", "BBB"):
-        vault.intents.adopt(an_order(symbol), replace(report(0), client_order_id=f"o-{symbol}", symbol=symbol))
+        vault.intents.adopt(
+            an_order(symbol), replace(report(0), client_order_id=f"o-{symbol}", symbol=symbol), ours=False
+        )
 
     assert [intent.client_order_id for intent in vault.intents.open()] == ["o-AAA", "o-BBB"]
 
@@ -214,7 +216,7 @@ def test_what_is_over_is_not_opened_again_by_a_closed_report_with_more_fills(vau
 def test_what_was_not_sent_has_no_report(redis_client: redis.Redis) -> None:
     """A NEW intent, and one that is no longer kept, stay as they are."""
     intents = RedisIntents(redis_client, KEYS, "event")
-    intents.adopt(an_order("BBB"), replace(report(0), client_order_id="o-BBB", symbol="BBB"))
+    intents.adopt(an_order("BBB"), replace(report(0), client_order_id="o-BBB", symbol="BBB"), ours=False)
     intents.create(ORDER)
     intents.record(NAME, report(1))
     intents.record(NAME, None)

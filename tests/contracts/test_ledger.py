@@ -149,7 +149,8 @@ def test_a_closing_order_skips_every_limit_and_leaves_the_rates_alone(vault: Vau
             WEEK: results(),
             "positions": ...,
             "marks": {"AAA": "100000000"},
-            "fills": ...,
+            "fills:o-1": ...,
+            "filled": ...,
             "reservations": ...,
         }
     )
@@ -357,9 +358,35 @@ def test_a_fill_moves_cash_position_and_mark_once(vault: Vault) -> None:
                 '"opened_at":"2014-06-02T15:00:00+00:00","running":"-1"}'
             },
             "marks": {"AAA": "100000000"},
-            "fills": ...,
+            "fills:o-1": ...,
+            "filled": ...,
         }
     )
+
+
+def test_fills_are_kept_90_days_after_the_orders_last_and_no_longer(redis_client: redis.Redis) -> None:
+    """What is older is forgotten by itself, and its order with it."""
+    ledger = RedisLedger(redis_client, KEYS, CASH)
+    server: Any = redis_client
+    seconds, _ = server.time()
+    server.zadd("test:filled", {"o-0": (seconds - 90 * 86_400 - 2) * 1000})
+    server.zadd("test:filled", {"o-kept": (seconds - 89 * 86_400) * 1000})
+    ledger.apply("d-1", a_fill(fill_id="f1"), SESSION)
+
+    assert server.zrange("test:filled", 0, -1) == ["o-kept", "o-1"]
+    assert 90 * 86_400 - 5 < server.ttl("test:fills:o-1") <= 90 * 86_400
+    assert [fill.fill_id for fill in ledger.fills()] == ["f1"]
+
+
+def test_a_fill_that_is_told_again_with_another_time_is_the_same_fill(vault: Vault) -> None:
+    """Its order and id name it, whatever else the venue corrects; the same id of another order is another fill."""
+    first = a_fill(fill_id="f1")
+    tuesday = WeekdaySessions().session_of(at("15:00", 3))
+
+    assert vault.ledger.apply("d-1", first, SESSION) is True
+    assert vault.ledger.apply("d-1", replace(first, at=at("15:00", 3)), tuesday) is False
+    assert vault.ledger.apply("d-2", replace(first, client_order_id="o-2"), SESSION) is True
+    assert vault.ledger.snapshot(SESSION).positions["AAA"].quantity == 20
 
 
 @pytest.mark.parametrize(("price", "worst", "lost"), [("90", -100, True), ("110", 0, False), ("100", 0, False)])
@@ -376,7 +403,8 @@ def test_a_closed_trade_is_remembered_only_when_it_lost(vault: Vault, price: str
             "account": account(100_000 + gain, **({"last_loss_ms": str(MS)} if lost else {})),
             DAY: results(realised=gain, worst=worst),
             WEEK: results(realised=gain, worst=worst),
-            "fills": ...,
+            "fills:o-1": ...,
+            "filled": ...,
         }
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.models import Position, Refusal, Reservation, Side
+from pipeline.ports import Statement
 from tests.contracts.conftest import Vault
 from tests.money import NOW, SESSION, D, WeekdaySessions, a_fill, a_request, a_signal, at
 
@@ -174,7 +175,9 @@ def test_the_broker_s_book_replaces_ours_whole(vault: Vault) -> None:
     theirs = {
         name: Position(name, quantity, D(cost), NOW) for name, quantity, cost in (("BBB", 3, 30), ("CCC", -2, -9))
     }
-    vault.ledger.adopt(D("500.5"), theirs, {"BBB": D(11), "CCC": D(4)})
+    statement = Statement(D("500.5"), theirs, {"BBB": D(11), "CCC": D(4)})
+    paid_out = D("-99477.5")  # 500.50 + 30 - 9 for 99,999
+    assert vault.ledger.adopt(statement, SESSION, paid_out) == 0
     book = vault.ledger.snapshot(SESSION)
 
     assert (book.positions, book.marks) == (theirs, {"BBB": D(11), "CCC": D(4)})

@@ -38,6 +38,8 @@ ENDS = {
     "drip": Outcome.EXECUTED,
     "drip_head": Outcome.EXECUTED,
     "huge": Outcome.EXECUTED,
+    "same_page": Outcome.EXECUTED,
+    "lost_page": Outcome.EXECUTED,
     "refuse": Outcome.BROKER_REJECTED,
     "hang": Outcome.UNFILLED,
     "refuse_504": Outcome.UNFILLED,
@@ -49,7 +51,7 @@ ENDS = {
     "partial": None,
     "rest": None,
 }
-DEFINITE = {"none", "delay", "accept_422", "refuse", "partial", "rest"}
+DEFINITE = {"none", "delay", "accept_422", "refuse", "partial", "rest", "same_page", "lost_page"}
 
 
 class Desk:

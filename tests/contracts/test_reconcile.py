@@ -1,4 +1,4 @@
-"""Reconciliation: drift sets REDUCING and an alarm within one cycle; unknown orders are adopted, never cancelled."""
+"""Reconciliation: drift sets REDUCING and an alarm within one cycle; strangers' orders are never touched."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +10,14 @@ import redis
 import structlog
 
 from pipeline.errors import BrokerError, TransientError
-from pipeline.models import Account, BracketOrder, Direction, OrderReport, OrderStatus, Position, Quote, TradingState
+from pipeline.models import Account, Direction, OrderStatus, Position, Quote, TradingState
+from pipeline.ports import Statement
 from tests.contracts.conftest import KEYS, Vault
 from tests.contracts.test_paper import QUIET, half_hours
 from tests.deciding import Worker, active
 from tests.money import NOW, SESSION, D, FakeMarket, WeekdaySessions, a_fill, an_order, at
 from workers.adapters.alarms import Alarm, MemoryAlarms, RedisAlarms
+from workers.adapters.truth import MemoryTruth
 from workers.reconcile import Drift, Reconciler
 
 HALF_PAST = at("15:30")
@@ -30,6 +32,7 @@ class Desk:
         history = {"AAA": half_hours("AAA", QUIET, QUIET), "BBB": half_hours("BBB", QUIET, QUIET)}
         self.worker = Worker(vault, FakeMarket(dict.fromkeys(history, D(100)), history))
         self.broker = self.worker.broker
+        self.truth = MemoryTruth(lambda: HALF_PAST)
         self.reconciler = Reconciler(
             self.broker,
             vault.intents,
@@ -39,12 +42,9 @@ class Desk:
             vault.alarms,
             self.worker.settlement.settle,
             D(tolerance),
-            self.working,
+            "paper",
+            self.truth,
         )
-
-    def working(self) -> tuple[tuple[BracketOrder, OrderReport], ...]:
-        found: tuple[tuple[BracketOrder, OrderReport], ...] = self.broker.working()
-        return found
 
     def bought(self) -> "Desk":
         self.worker.decide()
@@ -140,7 +140,7 @@ def test_a_working_order_that_the_broker_forgot_is_drift(vault: Vault) -> None:
     desk = Desk(vault)
     name = desk.worker.decide().execution_result
     assert name is not None
-    desk.broker.working = tuple
+    desk.broker.orders = lambda _since: ()
     assert desk.reconciler.cycle(NOW) == ()
     desk.broker.order = lambda _name: None
     desk.broker.updates = lambda *_: ()
@@ -148,28 +148,29 @@ def test_a_working_order_that_the_broker_forgot_is_drift(vault: Vault) -> None:
     assert desk.reconciler.cycle(NOW) == (Drift(name.client_order_id, "a working order", "no such order"),)
 
 
-def test_an_unknown_order_is_adopted_never_cancelled_and_its_fill_is_ours(vault: Vault) -> None:
-    """It reduces once; the fill at 15:00 is booked by settlement, and the books agree again."""
+def test_a_strangers_order_is_drift_and_is_never_touched(vault: Vault) -> None:
+    """Its name is none of ours: it works on, is no intent, and `flatten` does not withdraw it."""
     desk = Desk(vault)
     desk.broker.submit(an_order("BBB", client_order_id="hand-made"))
-    assert desk.reconciler.cycle(NOW) == ()
-    assert (desk.alarms(), desk.state) == ([("order_adopted", "hand-made")], TradingState.REDUCING)
+    drift = Drift("hand-made", "no such order", "a working order in BBB")
+
+    assert desk.reconciler.cycle(NOW) == (drift,)
+    assert (desk.alarms(), desk.state) == ([("book_drift", "hand-made")], TradingState.REDUCING)
+    assert vault.intents.get("hand-made") is None
+    assert desk.worker.executor.flatten(NOW, "drill") == []
     assert desk.broker.order("hand-made").status is OrderStatus.ACCEPTED
+
+
+def test_a_strangers_order_that_is_accepted_is_ours_with_its_fills(vault: Vault) -> None:
+    """A person's act: no drift any more, its fill at 15:00 is booked by settlement, and no decision waits for it."""
+    desk = Desk(vault)
+    desk.broker.submit(an_order("BBB", client_order_id="hand-made"))
+    assert desk.reconciler.accept(NOW) == 0
+    assert desk.reconciler.look(NOW) == ()
 
     assert desk.worker.settlement.settle(HALF_PAST) == ()
     assert vault.ledger.snapshot(SESSION).positions["BBB"].quantity == 10
     assert desk.reconciler.cycle(HALF_PAST) == ()
-
-
-def test_a_venue_that_cannot_list_its_orders_shows_unknown_ones_when_they_fill(vault: Vault) -> None:
-    """Nothing is adopted; the position they make is drift."""
-    desk = Desk(vault)
-    desk.reconciler._working = tuple
-    desk.broker.submit(an_order("BBB", client_order_id="hand-made"))
-    assert (desk.reconciler.cycle(NOW), desk.state) == ((), TradingState.ACTIVE)
-    desk.broker.updates(HALF_PAST, ["hand-made"])
-
-    assert [drift.subject for drift in desk.reconciler.cycle(HALF_PAST)] == ["BBB", "cash"]
 
 
 def test_a_halt_is_never_softened_by_drift(vault: Vault) -> None:
@@ -221,7 +222,7 @@ def test_accepting_takes_the_brokers_book_as_ours(vault: Vault, quote: Decimal |
     desk.broker.account = lambda: Account(D("99500.25"), D(100_000))
     desk.broker.quote = lambda symbol, as_of: Quote(symbol, quote, as_of, "test") if quote is not None else None
     assert len(desk.reconciler.cycle(HALF_PAST)) == 3  # AAA, ZZZ, cash
-    desk.reconciler.accept(HALF_PAST)
+    assert desk.reconciler.accept(HALF_PAST) == D("2.25")  # cash 99,298 + 700 at cost before, 99,500.25 + 500 after
     book = vault.ledger.snapshot(SESSION)
 
     assert (book.positions, book.cash, book.marks) == (elsewhere("ZZZ", 5), D("99500.25"), {"ZZZ": mark})
@@ -232,7 +233,7 @@ def test_accepting_takes_the_brokers_book_as_ours(vault: Vault, quote: Decimal |
 
 def test_a_position_that_was_adopted_can_be_closed(vault: Vault) -> None:
     """Its fills find the row they were computed from."""
-    active(vault).ledger.adopt(D(99_000), elsewhere("AAA", 10), {"AAA": D(100)})
+    active(vault).ledger.adopt(Statement(D(99_000), elsewhere("AAA", 10), {"AAA": D(100)}), SESSION)
     vault.ledger.apply("d", a_fill(quantity=10, fill_id="f"), SESSION)
     book = vault.ledger.snapshot(SESSION)
 
@@ -298,3 +299,36 @@ def test_a_short_position_drifts_like_a_long_one(vault: Vault) -> None:
 
     drifts = desk.reconciler.cycle(HALF_PAST)
     assert [(drift.subject, drift.ours, drift.theirs) for drift in drifts] == [("AAA", "-100 shares", "0 shares")]
+
+
+# ---- closing orders ----------------------------------------------------------------------------------
+
+
+def test_a_closing_order_that_outlives_its_session_is_an_alarm_until_it_is_done(vault: Vault) -> None:
+    """The symbol does not trade any more: a position without exits must be seen on the first evening, at 20:00."""
+    desk = Desk(vault).bought()
+    (closed,) = desk.worker.executor.flatten(at("16:00"), "drill")  # after the last bar
+    assert closed.report is not None
+    assert closed.report.status is OrderStatus.ACCEPTED
+    desk.reconciler.cycle(at("19:59"))
+    assert desk.alarms() == []
+    desk.reconciler.cycle(at("20:00"))
+    assert desk.alarms() == [("close_waiting", closed.client_order_id)]
+    desk.reconciler.cycle(at("15:00", 4))
+
+    (alarm,) = vault.alarms.open()
+    assert (alarm.code, alarm.subject) == ("close_waiting", closed.client_order_id)
+    assert alarm.detail == "100 AAA are not closed since 2014-06-02"
+    desk.broker.cancel(closed.client_order_id, at("15:00", 4))
+    desk.reconciler.cycle(at("15:00", 4))
+    assert desk.alarms() == []
+
+
+def test_an_entry_that_waits_is_no_such_alarm(vault: Vault) -> None:
+    """It ends with its session by itself."""
+    desk = Desk(vault)
+    desk.worker.decide()
+    desk.broker.updates = lambda *_: ()
+    desk.reconciler.cycle(at("20:00"))
+
+    assert [code for code, _ in desk.alarms() if code == "close_waiting"] == []

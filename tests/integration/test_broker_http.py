@@ -70,6 +70,7 @@ def test_the_venue_gets_every_fact_of_the_order(venue: LyingVenue) -> None:
 
     assert venue.book().orders["o-AAA"]["body"] == {
         "client_order_id": "o-AAA",
+        "decision_id": "d-AAA",
         "symbol": "AAA",
         "side": "sell",
         "quantity": 10,

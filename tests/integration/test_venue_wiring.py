@@ -44,7 +44,13 @@ def test_without_a_venue_the_fleet_trades_on_paper(server_url: str, redis_client
 
     assert isinstance(fleet.broker, PaperBroker)
     assert fleet.executor._breaker is None
-    assert status(fleet)["venue"] == {"kind": "paper", "breaker": "closed", "failures": 0, "trial_at": None}
+    assert status(fleet)["venue"] == {
+        "kind": "paper",
+        "breaker": "closed",
+        "failures": 0,
+        "waits": None,
+        "trial_at": None,
+    }
 
 
 def test_status_shows_the_venue_and_what_holds_entries_back(server_url: str, redis_client: Any, tmp_path: Path) -> None:
@@ -63,6 +69,7 @@ def test_status_shows_the_venue_and_what_holds_entries_back(server_url: str, red
             "kind": "http",
             "breaker": "closed",
             "failures": 4,
+            "waits": None,
             "trial_at": None,
         }
     found = status(fleet)  # asking the venue that is gone was the fifth

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.errors import FleetError
 from pipeline.models import Direction, Position, Session, Side, TradingState
+from pipeline.ports import Statement
 from tests.money import NOW, D, WeekdaySessions, a_fill, a_request, a_signal, an_order, at
 from workers.adapters.control_memory import MemoryControl
 from workers.adapters.control_redis import RedisControl
@@ -203,10 +204,20 @@ class Twins(RuleBasedStateMachine):
     def mark(self, symbol: str, price: Decimal) -> None:
         self.both(lambda one, _: one.mark({symbol: price}))
 
-    @rule(symbol=symbols, quantity=st.integers(-9, 9).filter(bool), cash=amounts, price=prices)
-    def adopt(self, symbol: str, quantity: int, cash: Decimal, price: Decimal) -> None:
-        position = Position(symbol, quantity, Decimal(quantity) * 10, NOW)
-        self.both(lambda one, _: one.adopt(cash, {symbol: position}, {symbol: price}))
+    @rule(
+        symbol=symbols,
+        quantity=st.integers(-9, 9).filter(bool),
+        cash=st.one_of(amounts, st.just(CASH), prices),
+        price=prices,
+        flow=st.sampled_from([D(0), D(0), D(50), D(-100_000)]),
+        made=st.integers(0, 3),
+    )
+    def adopt(self, *, symbol: str, quantity: int, cash: Decimal, price: Decimal, flow: Decimal, made: int) -> None:
+        position = Position(symbol, quantity, quantity * price, NOW)
+        fill = a_fill(symbol=symbol, fill_id=f"f{self.fills + made}")
+        statement = Statement(cash, {symbol: position}, {symbol: price}, (("d", fill),))
+        self.both(lambda one, _: one.open(statement))
+        self.both(lambda one, _: one.adopt(statement, self.session, flow))
 
     @rule(moment=moments)
     def look_from(self, moment: datetime) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -63,6 +64,7 @@ class _Order:
     stop: Decimal | None = None
     target: Decimal | None = None
     reason: str = ""
+    last_at: str = ""  # of its last event
 
     @property
     def sign(self) -> int:
@@ -73,8 +75,13 @@ class _Order:
         """Shares of the entry that may still fill."""
         return 0 if self.status in ENTRY_DONE else int(self.body["quantity"]) - self.filled
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing of it can fill any more."""
+        return self.status in ENTRY_DONE and self.held == 0
+
     def report(self) -> dict[str, Any]:
-        closed = self.status in ENTRY_DONE and self.held == 0
+        closed = self.closed
         return {
             "client_order_id": self.body["client_order_id"],
             "symbol": self.body["symbol"],
@@ -149,6 +156,16 @@ class VenueBook:
                 return None
             self._withdraw(order)
             return order.report()
+
+    def listing(self, closed_since: str | None, after: str | None, size: int) -> dict[str, Any]:
+        """A page of the orders that can still fill (or ended since), as they were placed."""
+        with self._lock:
+            known = [order for order in self._by_id.values() if not order.closed or _ended_since(order, closed_since)]
+            names = [order.body["client_order_id"] for order in known]
+            first = names.index(after) + 1 if after in names else 0
+            rows = [{"order": one.body, "report": one.report()} for one in known[first : first + size]]
+            more = first + size < len(known)
+            return {"orders": rows} | ({"next": names[first + size - 1]} if more else {})
 
     def positions(self) -> list[dict[str, Any]]:
         """Holdings without flat ones."""
@@ -294,6 +311,7 @@ class VenueBook:
         ]
 
     def _tell(self, kind: str, order: _Order, quantity: int, price: str, at: str) -> None:
+        order.last_at = at
         held = {s: q for s, q in self._positions.items() if q}
         by_symbol = {s: abs(self._cost[s]) for s in held}
         exposure = sum(by_symbol.values(), D(0))
@@ -317,3 +335,7 @@ class VenueBook:
                 open_symbols=len(by_symbol),
             )
         )
+
+
+def _ended_since(order: _Order, moment: str | None) -> bool:
+    return moment is not None and datetime.fromisoformat(order.last_at) >= datetime.fromisoformat(moment)

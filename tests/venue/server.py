@@ -32,10 +32,12 @@ class LyingVenue:
         book: VenueBook | None = None,
         port: int = 0,
         clock: Callable[[], bool] = lambda: True,
+        page_size: int = 50,
     ) -> None:
         self.venue = book or VenueBook()
         self.key = KEY
         self.requests: list[tuple[str, str, str]] = []  # method, path, toxic
+        self.page_size = page_size
         self._script = list(script)
         self._random = random
         self._clock = clock
@@ -242,9 +244,22 @@ def _act(venue: LyingVenue, method: str, path: str, body: dict[str, Any], toxic:
         found = book.cancel(name) if method == "DELETE" else book.order(name)
         return (200, found) if found is not None else (404, {"code": "unknown_order"})
     if parts.path == "/orders":
-        ids = parse_qs(parts.query).get("ids", [""])[0].split(",")
+        asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        if "state" in asked:
+            return 200, _listing(venue, asked, toxic.kind)
+        ids = asked.get("ids", "").split(",")
         return 200, {"orders": [one for one in map(book.order, ids) if one is not None]}
     return _facts(venue, parts.path, name)
+
+
+def _listing(venue: LyingVenue, asked: dict[str, str], kind: str) -> dict[str, Any]:
+    after = asked.get("after")
+    page = venue.venue.listing(asked.get("closed_since"), after, venue.page_size)
+    if kind == "lost_page":
+        page.pop("next", None)
+    if kind == "same_page":
+        page["next"] = after or "again"
+    return page
 
 
 def _facts(venue: LyingVenue, path: str, name: str) -> Reply:

@@ -31,6 +31,8 @@ KINDS = {
     "refuse": "status 403 insufficient_buying_power, not made",
     "redirect": "status 307 to itself, not made",
     "plain_404": "status 404 of a proxy, without a code, not made",
+    "same_page": "made; a listing names the page it is as the next one",
+    "lost_page": "made; a listing ends with this page, whatever comes after it",
     "huge": "made, then an answer without end",
 }
 

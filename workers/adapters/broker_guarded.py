@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 
 from pipeline.errors import BrokerError, TransientError
-from pipeline.models import Account, BracketOrder, OrderReport, Position, Quote
+from pipeline.models import Account, BracketOrder, ListedOrder, OrderReport, Position, Quote
 from pipeline.ports import Breaker, Broker
 
 T = TypeVar("T")
@@ -41,6 +41,10 @@ class GuardedBroker:
     def cancel(self, client_order_id: str, as_of: datetime) -> OrderReport | None:
         """Withdraw what has not filled."""
         return self._call("cancel", lambda: self._broker.cancel(client_order_id, as_of))
+
+    def orders(self, closed_since: datetime | None) -> tuple[ListedOrder, ...]:
+        """Working orders, and those that ended since."""
+        return self._call("orders", lambda: self._broker.orders(closed_since))
 
     def positions(self) -> dict[str, Position]:
         """Holdings."""

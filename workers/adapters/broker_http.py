@@ -7,14 +7,18 @@ Every request carries `Authorization: Bearer KEY`. Money is decimal text, times 
 | `POST /orders` order | 200, 201 report · 422 `duplicate_client_order_id` · other 4xx: refused |
 | `GET /orders/{client_order_id}` | 200 report · 404 `unknown_order` |
 | `GET /orders?ids=a,b` | 200 `{orders: [report]}`, without those it does not know |
+| `GET /orders?state=open` | 200 `{orders: [{order?, report}], next?}`: all of the account that can still fill |
 | `DELETE /orders/{client_order_id}` | 200 report · 404 `unknown_order`; exits are withdrawn too |
 | `GET /positions` | 200 `{positions: [{symbol, quantity, cost, opened_at}]}`, quantity and cost signed |
 | `GET /account` | 200 `{cash, equity}` |
 | `GET /quotes/{symbol}` | 200 `{symbol, price, at, source}` · 404 `unknown_symbol` |
 | `GET /clock` | 200 `{open}` |
 
-order: `client_order_id symbol side quantity reduce_only reference stop_distance target_distance tick max_gap
-max_hold_sessions submitted_at good_until`; stop and target are placed at those distances from the entry's fill.
+A listing comes in pages: `&closed_since=TIME` adds orders that ended then or later, `&after=NEXT` asks for the page
+after the one that said `next`. `order` is what was posted; it is missing for an order that was not posted as one.
+
+order: `client_order_id decision_id symbol side quantity reduce_only reference stop_distance target_distance tick
+max_gap max_hold_sessions submitted_at good_until`; stop and target are placed at those distances from the entry's fill.
 report: `client_order_id symbol status filled_quantity fills [{fill_id side quantity price fee at role}] stop? target?
 reason closed`; fills oldest first, the words as in `pipeline.models`.
 A refusal (4xx) is `{code, message?}`. 429 with `Retry-After` refuses a request unread.
@@ -29,7 +33,7 @@ from typing import Final
 from urllib.parse import quote as escaped
 
 from pipeline.errors import BrokerError
-from pipeline.models import Account, BracketOrder, OrderReport, OrderStatus, Position, Quote
+from pipeline.models import Account, BracketOrder, ListedOrder, OrderReport, OrderStatus, Position, Quote
 from workers.adapters import venue_wire as wire
 from workers.adapters.http_bounded import Answer, BoundedHttp
 
@@ -41,6 +45,7 @@ DUPLICATE: Final = "duplicate_client_order_id"
 UNKNOWN_ORDER: Final = "unknown_order"
 UNKNOWN_SYMBOL: Final = "unknown_symbol"
 IDS_PER_REQUEST: Final = 50
+LISTING_PAGES: Final = 200  # more is no account of ours, or a listing without end
 
 
 class HttpBroker:
@@ -72,6 +77,21 @@ class HttpBroker:
         """Withdraw what has not filled, once."""
         answer = self._http.tell("DELETE", _path(client_order_id))
         return self._report_or_none(answer, client_order_id)
+
+    def orders(self, closed_since: datetime | None) -> tuple[ListedOrder, ...]:
+        """Every page of the listing within one bound. Raises BrokerError for an order that is told twice."""
+        asked = {"state": "open"} | ({"closed_since": closed_since.isoformat()} if closed_since else {})
+        found: dict[str, ListedOrder] = {}
+        with self._http.bound():
+            for _ in range(LISTING_PAGES):
+                page = wire.listing(_found(self._http.ask("orders", asked), "GET orders"))
+                if twice := sorted(found.keys() & {one.name for one in page.orders}):
+                    raise BrokerError(f"the venue lists order {twice[0]} twice")
+                found |= {one.name: one for one in page.orders}
+                if page.after is None:
+                    return tuple(found[name] for name in sorted(found))
+                asked["after"] = page.after
+        raise BrokerError(f"the venue's listing has more than {LISTING_PAGES} pages; valid: at most that")
 
     def positions(self) -> dict[str, Position]:
         """Holdings by symbol."""

@@ -6,10 +6,9 @@ from datetime import datetime
 from threading import RLock
 
 from pipeline.models import BracketOrder, OrderReport, Refusal, Stage, TradingState
-from pipeline.ports import ALREADY_ENDED, ALREADY_SENT, TAKEN_OVER, Control, Execution, Intent
+from pipeline.ports import ALREADY_ENDED, ALREADY_SENT, TAKEN_OVER, UNRECONCILED, Control, Execution, Intent
 from workers.adapters.executions import MemoryExecutions
-
-ADOPTED_PREFIX = "adopted-"
+from workers.adapters.truth import MemoryTruth
 
 
 def sending_refusal(rule: str, observed: str, limit: str) -> Refusal:
@@ -20,7 +19,8 @@ def sending_refusal(rule: str, observed: str, limit: str) -> Refusal:
 class MemoryIntents:
     """Intents of one process; asks `control` for the trading state in the step that writes SENT.
 
-    `ended(decision_id)`: whether the decision has a terminal outcome, after which nothing is sent for it.
+    `ended(decision_id)`: whether the decision has a terminal outcome, after which nothing is sent for it. `truth` is
+    asked before an entry.
     """
 
     def __init__(
@@ -28,7 +28,9 @@ class MemoryIntents:
         control: Control,
         executions: MemoryExecutions | None = None,
         ended: Callable[[str], bool] = lambda _: False,
+        truth: MemoryTruth | None = None,
     ) -> None:
+        self._truth = truth
         self._control = control
         self._executions = executions or MemoryExecutions()
         self._ended = ended
@@ -55,13 +57,18 @@ class MemoryIntents:
             for name in names:
                 del self._intents[name]
 
-    def adopt(self, order: BracketOrder, report: OrderReport) -> None:
-        """Take up an order of the venue that we do not know, as SENT; no decision waits for it."""
+    def adopt(self, order: BracketOrder, report: OrderReport, *, ours: bool) -> bool:
+        """Take up an order of the venue that is not known here as sent; False when it is."""
+        name, decision = order.client_order_id, order.decision_id
         with self._lock:
-            adopted = Intent(
-                order.client_order_id, order.decision_id, order.symbol, "SENT", order, report, entry_settled=True
-            )
-            self._intents.setdefault(order.client_order_id, adopted)
+            known = self._intents.get(name)
+            lost = known is not None and known.state == "DONE" and not (known.report and known.report.fills)
+            if known is not None and known.state != "NEW" and not lost:
+                return False
+            self._intents[name] = Intent(name, decision, order.symbol, "SENT", order, report, entry_settled=not ours)
+            if ours:
+                self._executions.note_sent(decision, name)
+            return True
 
     def mark_sent(
         self,
@@ -96,6 +103,10 @@ class MemoryIntents:
         allowed = {TradingState.ACTIVE} | ({TradingState.REDUCING} if intent.order.reduce_only else set())
         if not under_halt and state not in allowed:
             return sending_refusal("trading_state", state, TradingState.ACTIVE)
+        asked = self._truth is not None and not under_halt and not intent.order.reduce_only
+        why = self._truth.untrusted() if asked and self._truth is not None else None
+        if why is not None:
+            return sending_refusal(UNRECONCILED, why, "lately")
         if now > expires_at:
             return sending_refusal("max_age", now.isoformat(), expires_at.isoformat())
         return None

@@ -12,6 +12,7 @@ from workers.adapters.executions import taken_over
 from workers.adapters.intents_memory import sending_refusal
 from workers.adapters.keys import EXECUTION_TTL_S, OUTCOME_TTL_S, Keys, to_ms
 from workers.adapters.redis_edge import asking_redis
+from workers.adapters.truth import UNTRUSTED
 from workers.adapters.wire import dump, load
 
 # Begin a run of a decision: the server's clock in microseconds, or one more than the last run's id. The clock makes
@@ -48,11 +49,15 @@ return redis.call('HGETALL', KEYS[1])
 
 # NEW -> SENT, the last step before the request: execution, outcome, trading state and age are asked here. A refused
 # intent is forgotten, unless a newer execution may be about to send it.
-# KEYS: 1 intent, 2 open intents, 3 control, 4 tally (the decision's execution and outcome are `<ARGV[7]>:...:<id>`)
+# KEYS: 1 intent, 2 open intents, 3 control, 4 tally, 5 truth (the decision's execution and outcome are
+#       `<ARGV[7]>:...:<id>`)
 # ARGV: 1 client order id, 2 now (ms, event time; '' = the server's clock), 3 expires at (ms), 4 under halt (0/1),
-#       5 execution id ('' = any), 6 TTL of the execution (s), 7 prefix
+#       5 execution id ('' = any), 6 TTL of the execution (s), 7 prefix, 8 longest age of a comparison with the broker
+#       (ms; '' = not asked)
 # Returns: {} when SENT is written, else {rule, observed, limit}. Cost: O(1).
-MARK_SENT = """
+MARK_SENT = (
+    UNTRUSTED
+    + """
 local state, reduce_only, decision = unpack(redis.call('HMGET', KEYS[1], 'state', 'reduce_only', 'decision'))
 if not state then return {'intent_missing', 'missing', 'NEW'} end
 if state ~= 'NEW' then return {'already_sent', state, 'NEW'} end
@@ -71,6 +76,8 @@ end
 local trading = redis.call('HGET', KEYS[3], 'trading_state') or 'HALTED'
 local reducing = trading == 'REDUCING' and reduce_only == '1'
 if ARGV[4] ~= '1' and trading ~= 'ACTIVE' and not reducing then return refused('trading_state', trading, 'ACTIVE') end
+local unknown = ARGV[4] ~= '1' and reduce_only == '0' and untrusted(KEYS[5], ARGV[8])
+if unknown then return refused('unreconciled', unknown, 'lately') end
 local now = ARGV[2]
 if now == '' then
   local clock = redis.call('TIME')
@@ -85,6 +92,7 @@ redis.call('HSET', execution, 'sent', ARGV[1])
 redis.call('EXPIRE', execution, ARGV[6])
 return {}
 """
+)
 
 # Forget the NEW intent of a decision.
 # KEYS: 1 execution (its intent is `<ARGV[2]>:intent:<name>`)
@@ -98,16 +106,32 @@ if redis.call('HGET', key, 'state') ~= 'NEW' then return end
 redis.call('DEL', key)
 """
 
-# Take up an order of the venue that we do not know: SENT, and no decision waits for it.
-# KEYS: 1 intent, 2 open intents
+# Take up an order of the venue that is not known here as sent (what we only meant to send, NEW, is not), or that ended
+# here without a fill. Ours: its decision sent it and stands as submitted, in its own leg too, unless more is known.
+# KEYS: 1 intent, 2 open intents, 3 tally (the decision's execution and outcome are `<ARGV[10]>:...:<id>`)
 # ARGV: 1 client order id, 2 decision id, 3 symbol, 4 order (JSON), 5 reduce only (0/1), 6 report (JSON),
-#       7 fills in it, 8 closed (0/1)
-# Returns: nothing. Cost: O(1).
+#       7 fills in it, 8 closed (0/1), 9 ours (0/1), 10 prefix, 11 TTL of the execution (s), 12 TTL of the outcome (s),
+#       13 submitted at (ISO), 14 counts as an own leg (0/1)
+# Returns: 1 taken up, 0 known. Cost: O(1).
 ADOPT = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return end
+local state, fills = unpack(redis.call('HMGET', KEYS[1], 'state', 'fills'))
+if state and state ~= 'NEW' and not (state == 'DONE' and fills == '0') then return 0 end
+redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'v', 1, 'state', 'SENT', 'decision', ARGV[2], 'symbol', ARGV[3], 'order', ARGV[4],
-  'reduce_only', ARGV[5], 'fills', ARGV[7], 'closed', ARGV[8], 'booked', 0, 'settled', 1, 'report', ARGV[6])
+  'reduce_only', ARGV[5], 'fills', ARGV[7], 'closed', ARGV[8], 'booked', 0, 'settled', ARGV[9] == '1' and 0 or 1,
+  'report', ARGV[6])
 redis.call('SADD', KEYS[2], ARGV[1])
+if ARGV[9] ~= '1' then return 1 end
+if state ~= 'DONE' then redis.call('HINCRBY', KEYS[3], 'orders', 1) end
+local execution, outcome = ARGV[10] .. ':execution:' .. ARGV[2], ARGV[10] .. ':outcome:' .. ARGV[2]
+redis.call('HSET', execution, 'sent', ARGV[1])
+redis.call('EXPIRE', execution, ARGV[11])
+if redis.call('EXISTS', outcome) == 1 or ARGV[14] ~= '1' then return 1 end
+redis.call('HSET', outcome, 'state', 'submitted', 'stage', 'executor', 'rule', 'restored', 'observed', ARGV[1],
+  'limit', '', 'at', ARGV[13], 'decision', ARGV[2])
+redis.call('EXPIRE', outcome, ARGV[12])
+redis.call('HINCRBY', KEYS[3], 'legs', 1)
+return 1
 """
 
 # Keep an answer that says at least as much as the known one; with `booked` its fills are in the ledger.
@@ -149,9 +173,16 @@ end
 
 
 class RedisIntents:
-    """Intents of the whole fleet. `clock`: the age is asked of the event's time or of the server's clock (live)."""
+    """Intents of the whole fleet.
 
-    def __init__(self, client: redis.Redis, keys: Keys, clock: Literal["event", "live"]) -> None:
+    `clock`: the age is asked of the event's time or of the server's clock (live). `truth_max_age_s`: seconds a
+    comparison with the broker counts for an entry; None: nobody asks.
+    """
+
+    def __init__(
+        self, client: redis.Redis, keys: Keys, clock: Literal["event", "live"], truth_max_age_s: float | None = None
+    ) -> None:
+        self._truth_max_age_ms: str | int = "" if truth_max_age_s is None else round(truth_max_age_s * 1000)
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._clock = clock
@@ -185,13 +216,16 @@ class RedisIntents:
         with asking_redis():
             self._discard(keys=[self._keys.execution(decision_id)], args=[execution, self._keys.prefix])
 
-    def adopt(self, order: BracketOrder, report: OrderReport) -> None:
-        """Take up an order of the venue that we do not know, as SENT; no decision waits for it."""
-        name = order.client_order_id
-        facts: list[str | int] = [name, order.decision_id, order.symbol, dump(order), int(order.reduce_only)]
+    def adopt(self, order: BracketOrder, report: OrderReport, *, ours: bool) -> bool:
+        """Take up an order of the venue that is not known here as sent; False when it is."""
+        name, decision = order.client_order_id, order.decision_id
+        facts: list[str | int] = [name, decision, order.symbol, dump(order), int(order.reduce_only)]
+        told: list[str | int] = [dump(report), len(report.fills), int(report.closed), int(ours)]
+        lives: list[str | int] = [self._keys.prefix, EXECUTION_TTL_S, OUTCOME_TTL_S]
+        keys = [self._keys.intent(name), self._keys.open_intents(), self._keys.tally()]
+        args = [*facts, *told, *lives, order.submitted_at.isoformat(), int(":" in decision)]
         with asking_redis():
-            keys = [self._keys.intent(name), self._keys.open_intents()]
-            self._adopt(keys=keys, args=[*facts, dump(report), len(report.fills), int(report.closed)])
+            return bool(self._adopt(keys=keys, args=args))
 
     def mark_sent(
         self,
@@ -203,11 +237,12 @@ class RedisIntents:
         execution: int | None = None,
     ) -> Refusal | None:
         """NEW -> SENT, asking execution, outcome, trading state and age last; None means SENT."""
-        keys = [self._keys.intent(client_order_id), self._keys.open_intents(), self._keys.control(), self._keys.tally()]
+        names = self._keys
+        keys = [names.intent(client_order_id), names.open_intents(), names.control(), names.tally(), names.truth()]
         asked: int | str = to_ms(now) if self._clock == "event" else ""
         asks = [client_order_id, asked, to_ms(expires_at), int(under_halt), _id(execution)]
         with asking_redis():
-            words = self._mark_sent(keys=keys, args=[*asks, EXECUTION_TTL_S, self._keys.prefix])
+            words = self._mark_sent(keys=keys, args=[*asks, EXECUTION_TTL_S, names.prefix, self._truth_max_age_ms])
         return sending_refusal(*words) if words else None
 
     def record(self, client_order_id: str, report: OrderReport | None) -> None:

@@ -12,6 +12,7 @@ OUTCOME_TTL_S = 7 * 86_400
 WINDOW_TTL_S = 2 * 86_400
 HEARTBEAT_TTL_S = 30
 LEDGER_TTL_S = 400 * 86_400
+FILLS_TTL_S = 90 * 86_400  # a fill may be told again while its order is known: far less
 DEAD_MAXLEN = 100_000
 EXECUTION_TTL_S = 30 * 86_400
 HISTORY_MAXLEN = 10_000
@@ -181,9 +182,13 @@ class Keys:
         """Zset side:decision id scored by as_of (ms): order rates, all or per symbol. Writer: ledger. TTL 2 days."""
         return f"{self.prefix}:entries:{symbol}" if symbol else f"{self.prefix}:entries"
 
-    def fills(self) -> str:
-        """Hash fill id -> JSON fill that is booked. Writer: ledger. Reader: trace, summary. No TTL."""
-        return f"{self.prefix}:fills"
+    def fills(self, client_order_id: str) -> str:
+        """Hash fill id -> JSON booked fill of that order. Writer, reader: ledger. TTL 90 days after the last."""
+        return f"{self.prefix}:fills:{client_order_id}"
+
+    def filled(self) -> str:
+        """Zset client order id -> Redis TIME (ms) of its last fill. Writer, reader: ledger. Pruned after 90 days."""
+        return f"{self.prefix}:filled"
 
     def intent(self, client_order_id: str) -> str:
         """Hash {state, order, report, ...}. Writer: executor, settlement. Reader: trace. TTL as NEW, after DONE."""
@@ -196,6 +201,10 @@ class Keys:
     def open_intents(self) -> str:
         """Set of client order ids sent, not DONE and acknowledged. Writer: executor, settlement. Reader: settlement."""
         return f"{self.prefix}:open-intents"
+
+    def truth(self) -> str:
+        """Hash {epoch, at_ms, server}: last comparison with the broker. Writer: reconcile, start. Reader: ledger."""
+        return f"{self.prefix}:truth"
 
     def breaker(self) -> str:
         """Hash {opened_ms, trial_ms}: the venue gets no entries. Writer: executor, broker. Reader: status. No TTL."""

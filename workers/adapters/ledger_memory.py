@@ -7,9 +7,9 @@ from decimal import Decimal
 from threading import RLock
 
 from pipeline.book import Booking, book_fill, in_dollars, in_micros
-from pipeline.errors import SymbolBusyError
-from pipeline.models import Direction, Fill, Position, Refusal, Reservation, Session, Side, Signal
-from pipeline.ports import BookSnapshot, ReservationRequest
+from pipeline.errors import AccountUnknownError, SymbolBusyError, UnreconciledError
+from pipeline.models import Direction, Fill, Refusal, Reservation, Session, Side, Signal
+from pipeline.ports import BookSnapshot, ReservationRequest, Statement
 from workers.adapters.executions import MemoryExecutions
 from workers.adapters.ledger_rows import (
     FillRow,
@@ -19,7 +19,9 @@ from workers.adapters.ledger_rows import (
     ledger_refusal,
     position_row,
     reserved_row,
+    restored_row,
 )
+from workers.adapters.truth import MemoryTruth
 
 MINUTE = timedelta(seconds=60)
 HOUR = timedelta(hours=1)
@@ -47,19 +49,29 @@ class Entry:
 
 
 class MemoryLedger:
-    """The book of one process. `starting_cash` in dollars; `executions` are those of the intents."""
+    """The book of one process.
 
-    def __init__(self, starting_cash: Decimal, executions: MemoryExecutions | None = None) -> None:
+    `starting_cash` in dollars, None: the venue's first statement opens the account. `executions` are those of the
+    intents; `truth` is asked before an entry.
+    """
+
+    def __init__(
+        self,
+        starting_cash: Decimal | None,
+        executions: MemoryExecutions | None = None,
+        truth: MemoryTruth | None = None,
+    ) -> None:
+        self._truth = truth
         self._executions = executions or MemoryExecutions()
         self._lock = RLock()
-        self._cash = starting_cash
+        self._account = starting_cash
         self._positions: dict[str, PositionRow] = {}
         self._marks: dict[str, Decimal] = {}
         self._reserved: dict[str, ReservedRow] = {}
         self._held: dict[str, tuple[datetime, Signal]] = {}
         self._results: dict[str, Results] = {}
         self._entries: dict[tuple[Side, str], Entry] = {}
-        self._fills: dict[str, FillRow] = {}
+        self._fills: dict[tuple[str, str], FillRow] = {}
         self._last_loss: datetime | None = None
 
     def snapshot(self, session: Session) -> BookSnapshot:
@@ -86,6 +98,7 @@ class MemoryLedger:
         """Test every counter and set the risk aside, or refuse and change nothing."""
         with self._lock:
             self._executions.refuse_old(request.decision_id, request.execution)
+            self._refuse_untrusted(request)
             if (mine := self._reserved.get(request.decision_id)) is not None:
                 return mine.reservation
             for other in self._reserved.values():
@@ -98,6 +111,11 @@ class MemoryLedger:
                 entry = Entry(request.decision_id, request.symbol, request.side, request.as_of)
                 self._entries[request.side, request.decision_id] = entry
             return row.reservation
+
+    def restore(self, reservation: Reservation, as_of: datetime) -> None:
+        """Set aside the risk of an order that works at the venue and was forgotten here. Idempotent."""
+        with self._lock:
+            self._reserved.setdefault(reservation.decision_id, restored_row(reservation, as_of))
 
     def shrink(self, decision_id: str, quantity: int, notional: Decimal) -> None:
         """Lower what a reservation counts for. Raises ValueError for a growth."""
@@ -148,17 +166,16 @@ class MemoryLedger:
     def apply(self, decision_id: str, fill: Fill, session: Session) -> bool:
         """Book one fill. False when it was booked before."""
         with self._lock:
-            if fill.fill_id in self._fills:
+            name = (fill.client_order_id, fill.fill_id)
+            if name in self._fills:
                 return False
             results = self._open(session)
             row = self._positions.get(fill.symbol)
             booking = book_fill(row.position if row else None, row.running if row else Decimal(0), fill)
-            self._fills[fill.fill_id] = FillRow(decision_id, fill, booking.realised)
-            self._cash += booking.cash
+            self._fills[name] = FillRow(decision_id, fill, booking.realised)
+            self._account = self._cash + booking.cash
             self._move(fill, booking)
-            for result in results:
-                result.realised += booking.realised
-                result.worst = min(result.worst, result.realised)
+            _realise(results, booking.realised)
             return True
 
     def mark(self, prices: dict[str, Decimal]) -> None:
@@ -172,14 +189,46 @@ class MemoryLedger:
         with self._lock:
             return {name: row.at for name, row in sorted(self._reserved.items())}
 
-    def adopt(self, cash: Decimal, positions: dict[str, Position], marks: dict[str, Decimal]) -> None:
-        """Replace cash, positions and marks by the broker's; results and rates stay."""
+    def open(self, statement: Statement) -> bool:
+        """Begin the book with what the broker has; False when there is an account."""
         with self._lock:
-            self._cash = in_dollars(in_micros(cash))
-            self._positions = {symbol: position_row(one, Decimal(0)) for symbol, one in positions.items()}
-            self._marks = {symbol: in_dollars(in_micros(marks[symbol])) for symbol in positions}
+            if self._account is not None:
+                return False
+            self._take(statement)
+            return True
+
+    def adopt(self, statement: Statement, session: Session, cash_flow: Decimal = Decimal(0)) -> Decimal:
+        """Replace cash, positions and marks by the broker's; a loss it shows is a result of session and week."""
+        with self._lock:
+            results = self._open(session)
+            before = self._cash + sum((row.cost for row in self._positions.values()), Decimal(0))
+            change = in_dollars(in_micros(statement.value) - in_micros(before) - in_micros(cash_flow))
+            self._take(statement)
+            _realise(results, min(change, Decimal(0)))
+            return change
 
     # ---- inside ------------------------------------------------------------------------------------------
+
+    @property
+    def _cash(self) -> Decimal:
+        """Dollars. Raises AccountUnknownError without an account."""
+        if self._account is None:
+            raise AccountUnknownError("the book has no account; the first reconciliation with the venue opens it")
+        return self._account
+
+    def _take(self, statement: Statement) -> None:
+        """What the broker has becomes the book's money and holdings; the fills that made it count as booked."""
+        self._account = in_dollars(in_micros(statement.cash))
+        self._positions = {symbol: position_row(one, Decimal(0)) for symbol, one in statement.positions.items()}
+        self._marks = {symbol: in_dollars(in_micros(statement.marks[symbol])) for symbol in statement.positions}
+        for decision, fill in statement.fills:
+            self._fills.setdefault((fill.client_order_id, fill.fill_id), FillRow(decision, fill, Decimal(0)))
+
+    def _refuse_untrusted(self, request: ReservationRequest) -> None:
+        """Raises UnreconciledError for an entry while the broker's book is unknown."""
+        why = None if request.reduce_only or self._truth is None else self._truth.untrusted()
+        if why is not None:
+            raise UnreconciledError(f"the broker's book was compared {why}; an entry waits for the next time")
 
     def _move(self, fill: Fill, booking: Booking) -> None:
         """Position, mark and memory of the last trade after a fill."""
@@ -257,3 +306,10 @@ class MemoryLedger:
             and (not side or entry.side == request.side)
             for entry in self._entries.values()
         )
+
+
+def _realise(results: Sequence[Results], dollars: Decimal) -> None:
+    """A result of session and week; the worst it ever was stays."""
+    for result in results:
+        result.realised += dollars
+        result.worst = min(result.worst, result.realised)

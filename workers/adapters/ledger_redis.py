@@ -9,12 +9,12 @@ from typing import Any
 import redis
 
 from pipeline.book import Booking, book_fill, in_dollars, in_micros
-from pipeline.errors import LedgerConflictError, SymbolBusyError
-from pipeline.models import Direction, Fill, Position, Refusal, Reservation, Session, Side, Signal
-from pipeline.ports import BookSnapshot, ReservationRequest
+from pipeline.errors import AccountUnknownError, LedgerConflictError, SymbolBusyError, UnreconciledError
+from pipeline.models import Direction, Fill, Refusal, Reservation, Session, Side, Signal
+from pipeline.ports import BookSnapshot, ReservationRequest, Statement
 from workers.adapters import ledger_scripts as lua
 from workers.adapters.executions import taken_over
-from workers.adapters.keys import LEDGER_TTL_S, WINDOW_TTL_S, Keys, to_ms
+from workers.adapters.keys import FILLS_TTL_S, LEDGER_TTL_S, WINDOW_TTL_S, Keys, to_ms
 from workers.adapters.ledger_rows import (
     FillRow,
     PositionRow,
@@ -23,20 +23,29 @@ from workers.adapters.ledger_rows import (
     ledger_refusal,
     position_row,
     reserved_row,
+    restored_row,
 )
 from workers.adapters.redis_edge import asking_redis
 from workers.adapters.wire import dump, load
 
+NO_ACCOUNT = -2
 ATTEMPTS = 200  # eight writers on one symbol lose 7 of 8 tries each: 0.875^200 is never, 0.875^20 was one in 14
 
 
 class RedisLedger:
-    """The book of the whole fleet. `starting_cash` in dollars opens the account when Redis has none."""
+    """The book of the whole fleet.
 
-    def __init__(self, client: redis.Redis, keys: Keys, starting_cash: Decimal) -> None:
+    `starting_cash` in dollars opens the account when Redis has none; None: the venue's first statement does.
+    `truth_max_age_s`: seconds a comparison with the broker counts for an entry; None: nobody asks.
+    """
+
+    def __init__(
+        self, client: redis.Redis, keys: Keys, starting_cash: Decimal | None, truth_max_age_s: float | None = None
+    ) -> None:
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
-        self._opening = [in_micros(starting_cash), LEDGER_TTL_S]
+        self._opening: list[str | int] = ["" if starting_cash is None else in_micros(starting_cash), LEDGER_TTL_S]
+        self._truth_max_age_ms: str | int = "" if truth_max_age_s is None else round(truth_max_age_s * 1000)
         self._snapshot = client.register_script(lua.SNAPSHOT)
         self._reserve = client.register_script(lua.RESERVE)
         self._shrink = client.register_script(lua.SHRINK)
@@ -44,36 +53,55 @@ class RedisLedger:
         self._hold = client.register_script(lua.HOLD)
         self._held = client.register_script(lua.HELD)
         self._adopt = client.register_script(lua.ADOPT)
+        self._open = client.register_script(lua.OPEN)
         self._apply = client.register_script(lua.APPLY)
         self._mark = client.register_script(lua.MARK)
         self._forgive = client.register_script(lua.FORGIVE)
 
     def fills(self) -> list[Fill]:
-        """Every fill that is booked, in order of time."""
-        with asking_redis():
-            rows = [load(FillRow, text).fill for text in self._redis.hvals(self._keys.fills())]
+        """Every fill that is booked and still kept (90 days), in order of time."""
+        rows = [load(FillRow, text).fill for text in self.fill_rows()]
         return sorted(rows, key=lambda fill: (fill.at, fill.fill_id))
+
+    def fill_rows(self) -> list[str]:
+        """The same as JSON, as it is kept."""
+        with asking_redis():
+            pipe = self._redis.pipeline(transaction=False)
+            for name in self._redis.zrange(self._keys.filled(), 0, -1):
+                pipe.hvals(self._keys.fills(name))
+            return [text for texts in pipe.execute() for text in texts]
 
     def snapshot(self, session: Session) -> BookSnapshot:
         """The book now, read in one step; opens the session and its week when first seen."""
         keys = [*self._book_keys(session), self._keys.reservations(), self._keys.held_signals()]
         with asking_redis():
             raw = self._snapshot(keys=keys, args=self._opening)
+        if not raw:
+            raise _no_account()
         account, positions, marks, day, week, reserved, held = (_pairs(row) for row in raw)
         return _snapshot(account, (positions, marks), (day, week), (reserved, held))
 
     def reserve(self, request: ReservationRequest) -> Reservation | Refusal:
         """Test every counter and set the risk aside, or refuse and change nothing."""
         with asking_redis():
-            verdict, *words = self._reserve(keys=self._reserve_keys(request), args=_reserve_args(request))
+            asked = [*_reserve_args(request), self._truth_max_age_ms]
+            verdict, *words = self._reserve(keys=self._reserve_keys(request), args=asked)
         if verdict == "taken_over":
             raise taken_over(request.decision_id)
+        if verdict == "unreconciled":
+            raise UnreconciledError(f"the broker's book was compared {words[0]}; an entry waits for the next time")
         if verdict == "busy":
             raise SymbolBusyError(f"{request.symbol} is held by decision {words[0]}")
         if verdict == "reserved":
             return load(ReservedRow, words[0]).reservation
         rule, observed, limit = words
         return ledger_refusal(rule, int(observed), int(limit))
+
+    def restore(self, reservation: Reservation, as_of: datetime) -> None:
+        """Set aside the risk of an order that works at the venue and was forgotten here. Idempotent."""
+        with asking_redis():
+            row = dump(restored_row(reservation, as_of))
+            self._redis.hsetnx(self._keys.reservations(), reservation.decision_id, row)
 
     def shrink(self, decision_id: str, quantity: int, notional: Decimal) -> None:
         """Lower what a reservation counts for. Raises ValueError for a growth."""
@@ -116,16 +144,21 @@ class RedisLedger:
             rows = self._redis.hgetall(self._keys.reservations())
         return {name: load(ReservedRow, text).at for name, text in sorted(rows.items())}
 
-    def adopt(self, cash: Decimal, positions: dict[str, Position], marks: dict[str, Decimal]) -> None:
-        """Replace cash, positions and marks by the broker's; results and rates stay."""
-        words = [
-            word
-            for symbol, position in sorted(positions.items())
-            for word in (symbol, dump(position_row(position, Decimal(0))), in_micros(marks[symbol]))
-        ]
-        keys = [self._keys.account(), self._keys.positions(), self._keys.marks()]
+    def open(self, statement: Statement) -> bool:
+        """Begin the book with what the broker has; False when there is an account."""
         with asking_redis():
-            self._adopt(keys=keys, args=[in_micros(cash), *words])
+            return bool(self._open(keys=self._statement_keys(), args=self._statement_args(statement)))
+
+    def adopt(self, statement: Statement, session: Session, cash_flow: Decimal = Decimal(0)) -> Decimal:
+        """Replace cash, positions and marks by the broker's; a loss it shows is a result of session and week."""
+        day, week = self._keys.risk(_day(session)), self._keys.risk(_week(session.week))
+        value, (starting, ttl) = in_micros(statement.value), self._opening
+        args = [*self._statement_args(statement), value, in_micros(cash_flow), ttl, starting]
+        with asking_redis():
+            change = self._adopt(keys=[*self._statement_keys(), day, week], args=args)
+        if change == "":
+            raise _no_account()
+        return in_dollars(int(change))
 
     def held(self, until: datetime) -> tuple[Signal, ...]:
         """Held signals due by then, by (due, symbol, decision id)."""
@@ -151,13 +184,16 @@ class RedisLedger:
 
     def apply(self, decision_id: str, fill: Fill, session: Session) -> bool:
         """Book one fill by compare-and-set on its position. False when it was booked before."""
-        keys = [*self._book_keys(session), self._keys.fills()]
+        keys = [*self._book_keys(session), self._keys.fills(fill.client_order_id), self._keys.filled()]
+        kept: list[str | int] = [FILLS_TTL_S, fill.client_order_id]
         for _ in range(ATTEMPTS):
             with asking_redis():
                 before = self._redis.hget(self._keys.positions(), fill.symbol) or ""
-                done = self._apply(keys=keys, args=[*self._opening, *_apply_args(decision_id, fill, before)])
+                done = self._apply(keys=keys, args=[*self._opening, *_apply_args(decision_id, fill, before), *kept])
             if done >= 0:
                 return bool(done)
+            if done == NO_ACCOUNT:
+                raise _no_account()
         raise LedgerConflictError(f"position in {fill.symbol} changed {ATTEMPTS} times while {fill.fill_id} was booked")
 
     def mark(self, prices: dict[str, Decimal]) -> None:
@@ -168,7 +204,25 @@ class RedisLedger:
         with asking_redis():
             self._mark(keys=[self._keys.positions(), self._keys.marks()], args=args)
 
+    def _statement_args(self, statement: Statement) -> list[str | int]:
+        rows: list[str | int] = [
+            word
+            for symbol, position in sorted(statement.positions.items())
+            for word in (symbol, dump(position_row(position, Decimal(0))), in_micros(statement.marks[symbol]))
+        ]
+        fills: list[str | int] = [
+            word
+            for decision, fill in statement.fills
+            for word in (fill.client_order_id, fill.fill_id, dump(FillRow(decision, fill, Decimal(0))))
+        ]
+        head: list[str | int] = [self._keys.prefix, FILLS_TTL_S, in_micros(statement.cash), len(statement.positions)]
+        return [*head, *rows, *fills]
+
     # ---- keys --------------------------------------------------------------------------------------------
+
+    def _statement_keys(self) -> list[str]:
+        keys = self._keys
+        return [keys.account(), keys.positions(), keys.marks(), keys.filled()]
 
     def _book_keys(self, session: Session) -> list[str]:
         """Account, positions, marks, session, week: what a session's opening needs."""
@@ -194,7 +248,12 @@ class RedisLedger:
             keys.entries(request.symbol),
             keys.account(),
             keys.execution(request.decision_id),
+            keys.truth(),
         ]
+
+
+def _no_account() -> AccountUnknownError:
+    return AccountUnknownError("the book has no account; the first reconciliation with the venue opens it")
 
 
 def _id(execution: int | None) -> int | str:

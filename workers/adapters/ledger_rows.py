@@ -84,6 +84,23 @@ def reserved_row(request: ReservationRequest) -> ReservedRow:
     )
 
 
+def restored_row(reservation: Reservation, as_of: datetime) -> ReservedRow:
+    """The row of a reservation that is put back whole."""
+    return ReservedRow(
+        decision_id=reservation.decision_id,
+        symbol=reservation.symbol,
+        side=reservation.side,
+        quantity=reservation.quantity,
+        price=reservation.price,
+        notional=reservation.notional,
+        reduce_only=reservation.reduce_only,
+        sizing=reservation.sizing,
+        at=as_of,
+        counted_micro=in_micros(reservation.notional),
+        counted_quantity=reservation.quantity,
+    )
+
+
 def position_row(position: Position, running: Decimal) -> PositionRow:
     """The row of a holding."""
     return PositionRow(position.symbol, position.quantity, position.cost, position.opened_at, running)

@@ -1,5 +1,7 @@
 """The Lua of the ledger. All amounts are integer micro-dollars; sums stay exact below 2^53 (9 billion dollars)."""
 
+from workers.adapters.truth import UNTRUSTED
+
 # Cash + every position at its mark; fails when a position has no mark, so that no limit is computed from a guess.
 _EQUITY = """
 local function whole(n) return string.format('%.0f', n) end
@@ -16,7 +18,8 @@ local function equity(account, held, marks)
   return sum
 end
 local function opened(account, held, marks, cash, ttl, session, week)
-  redis.call('HSETNX', account, 'cash_micro', cash)
+  if cash ~= '' then redis.call('HSETNX', account, 'cash_micro', cash) end
+  if redis.call('HEXISTS', account, 'cash_micro') == 0 then return false end
   for _, key in ipairs({session, week}) do
     if redis.call('EXISTS', key) == 0 then
       redis.call('HSET', key, 'start_equity_micro', whole(equity(account, held, marks)),
@@ -24,17 +27,36 @@ local function opened(account, held, marks, cash, ttl, session, week)
       redis.call('EXPIRE', key, ttl)
     end
   end
+  return true
+end
+local function realise(keys, micro)
+  for _, key in ipairs(keys) do
+    local realised = redis.call('HINCRBY', key, 'realised_micro', micro)
+    if realised < tonumber(redis.call('HGET', key, 'worst_micro')) then
+      redis.call('HSET', key, 'worst_micro', whole(realised))
+    end
+  end
+end
+"""
+
+# An order's fills are kept for a while after the last one; orders are forgotten with them.
+_FILLED = """
+local function filled(index, key, order, ttl)
+  local now = redis.call('TIME')[1]
+  redis.call('EXPIRE', key, ttl)
+  redis.call('ZADD', index, string.format('%.0f', now * 1000), order)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('%.0f', (now - ttl) * 1000))
 end
 """
 
 # The whole book at one moment; opens the account, the session and the week when first seen.
 # KEYS: 1 account, 2 positions, 3 marks, 4 session risk, 5 week risk, 6 reservations, 7 held signals
-# ARGV: 1 starting cash (micro), 2 TTL of session and week (s)
-# Returns: HGETALL of the seven keys, in order. Cost: O(positions + reservations + held).
+# ARGV: 1 starting cash (micro; '' = somebody else opens the account), 2 TTL of session and week (s)
+# Returns: HGETALL of the seven keys, in order; {} without an account. Cost: O(positions + reservations + held).
 SNAPSHOT = (
     _EQUITY
     + """
-opened(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], KEYS[4], KEYS[5])
+if not opened(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], KEYS[4], KEYS[5]) then return {} end
 local all = {}
 for i = 1, 7 do all[i] = redis.call('HGETALL', KEYS[i]) end
 return all
@@ -43,18 +65,23 @@ return all
 
 # Test every counter, then set the risk aside. Never resizes. Idempotent by decision id.
 # KEYS: 1 reservations, 2 positions, 3 marks, 4 held signals, 5 session risk, 6 week risk, 7 entries,
-#       8 entries of the symbol, 9 account, 10 execution
+#       8 entries of the symbol, 9 account, 10 execution, 11 truth
 # ARGV: 1 decision id, 2 symbol, 3 side, 4 reservation (JSON), 5 notional (micro), 6 as_of (ms), 7 expected position,
 #       8 max open positions, 9 max gross (micro), 10 max session loss (micro), 11 max week loss (micro),
 #       12 same-side window (ms), 13 per symbol and minute, 14 per minute, 15 per hour after a loss,
-#       16 reduce only (0/1), 17 TTL of the entries (s), 18 execution id ('' = any)
-# Returns: {'reserved', JSON} | {'taken_over'} | {'busy', other decision} | {'refused', rule, observed, limit}.
+#       16 reduce only (0/1), 17 TTL of the entries (s), 18 execution id ('' = any),
+#       19 longest age of a comparison with the broker (ms; '' = not asked)
+# Returns: {'reserved', JSON} | {'taken_over'} | {'unreconciled', since when} | {'busy', other decision} |
+#       {'refused', rule, observed, limit}.
 # Cost: O(positions + reservations + held + entries of a minute).
 RESERVE = (
     _EQUITY
+    + UNTRUSTED
     + """
 local decision, symbol, side, as_of = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
 if ARGV[18] ~= '' and redis.call('HGET', KEYS[10], 'id') ~= ARGV[18] then return {'taken_over'} end
+local unknown = ARGV[16] == '0' and untrusted(KEYS[11], ARGV[19])
+if unknown then return {'unreconciled', unknown} end
 local mine = redis.call('HGET', KEYS[1], decision)
 if mine then return {'reserved', mine} end
 local gross, symbols = tonumber(ARGV[5]), {[symbol] = true}
@@ -171,18 +198,22 @@ return out
 """
 
 # Book one fill: cash, position, mark and results in one step, if the position is still what was read.
-# KEYS: 1 account, 2 positions, 3 marks, 4 session risk, 5 week risk, 6 fills
+# KEYS: 1 account, 2 positions, 3 marks, 4 session risk, 5 week risk, 6 fills of the order, 7 orders with fills
 # ARGV: 1 starting cash (micro), 2 TTL of session and week (s), 3 fill id, 4 fill (JSON), 5 symbol,
 #       6 position as read ('' = none), 7 position after ('' = flat), 8 change of cash (micro), 9 realised (micro),
-#       10 mark (micro), 11 ended trade ('' = none, 'won', else the time of the loss in ms)
-# Returns: 1 booked, 0 booked before, -1 the position changed meanwhile. Cost: O(positions) once a session, else O(1).
+#       10 mark (micro), 11 ended trade ('' = none, 'won', else the time of the loss in ms), 12 TTL of the fills (s),
+#       13 client order id
+# Returns: 1 booked, 0 booked before, -1 the position changed meanwhile, -2 there is no account.
+# Cost: O(positions) once a session, else O(1).
 APPLY = (
     _EQUITY
+    + _FILLED
     + """
 if redis.call('HEXISTS', KEYS[6], ARGV[3]) == 1 then return 0 end
 if (redis.call('HGET', KEYS[2], ARGV[5]) or '') ~= ARGV[6] then return -1 end
-opened(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], KEYS[4], KEYS[5])
+if not opened(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], KEYS[4], KEYS[5]) then return -2 end
 redis.call('HSET', KEYS[6], ARGV[3], ARGV[4])
+filled(KEYS[7], KEYS[6], ARGV[13], ARGV[12])
 redis.call('HINCRBY', KEYS[1], 'cash_micro', ARGV[8])
 if ARGV[7] == '' then
   redis.call('HDEL', KEYS[2], ARGV[5])
@@ -191,12 +222,7 @@ else
   redis.call('HSET', KEYS[2], ARGV[5], ARGV[7])
   redis.call('HSET', KEYS[3], ARGV[5], ARGV[10])
 end
-for i = 4, 5 do
-  local realised = redis.call('HINCRBY', KEYS[i], 'realised_micro', ARGV[9])
-  if realised < tonumber(redis.call('HGET', KEYS[i], 'worst_micro')) then
-    redis.call('HSET', KEYS[i], 'worst_micro', whole(realised))
-  end
-end
+realise({KEYS[4], KEYS[5]}, ARGV[9])
 if ARGV[11] == 'won' then redis.call('HDEL', KEYS[1], 'last_loss_ms')
 elseif ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'last_loss_ms', ARGV[11]) end
 return 1
@@ -211,18 +237,62 @@ if not realised then return end
 redis.call('HSET', KEYS[1], 'forgiven_micro', realised, 'worst_micro', realised)
 """
 
-# Replace the book's money and holdings by what the broker has.
-# KEYS: 1 account, 2 positions, 3 marks
-# ARGV: 1 cash (micro), then symbol, position (JSON), mark (micro), ...
-# Returns: nothing. Cost: O(positions).
-ADOPT = """
-redis.call('HSET', KEYS[1], 'cash_micro', ARGV[1])
-redis.call('DEL', KEYS[2], KEYS[3])
-for i = 2, #ARGV, 3 do
-  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-  redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 2])
+# What the broker has becomes the book's money and holdings; the fills that made it count as booked.
+# KEYS: 1 account, 2 positions, 3 marks, 4 orders with fills
+# ARGV: 1 prefix, 2 TTL of fills (s), 3 cash (micro), 4 number of positions, each symbol, position (JSON), mark (micro);
+#       then fills, each client order id, fill id, fill (JSON)
+_TAKE = """
+local function take()
+  redis.call('HSET', KEYS[1], 'cash_micro', ARGV[3])
+  redis.call('DEL', KEYS[2], KEYS[3])
+  local last = 4 + 3 * ARGV[4]
+  for i = 5, last, 3 do
+    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 2])
+  end
+  for i = last + 1, #ARGV - EXTRA, 3 do
+    local key = ARGV[1] .. ':fills:' .. ARGV[i]
+    redis.call('HSETNX', key, ARGV[i + 1], ARGV[i + 2])
+    filled(KEYS[4], key, ARGV[i], ARGV[2])
+  end
 end
 """
+
+# Begin the book with what the broker has.
+# KEYS and ARGV: as above.
+# Returns: 1, 0 when there is an account. Cost: O(positions + fills).
+OPEN = (
+    _FILLED
+    + "local EXTRA = 0"
+    + _TAKE
+    + """
+if redis.call('HEXISTS', KEYS[1], 'cash_micro') == 1 then return 0 end
+take()
+return 1
+"""
+)
+
+# Replace the book's money and holdings by what the broker has; what that lost is a result of session and week.
+# KEYS: as above, 5 session risk, 6 week risk
+# ARGV: as above, then value (micro): cash and what the positions cost; cash flow (micro); TTL of session and week (s);
+#       starting cash (micro; '' = none)
+# Returns: the change of value without the cash flow (micro); '' without an account. Cost: O(positions + fills).
+ADOPT = (
+    _EQUITY
+    + _FILLED
+    + "local EXTRA = 4"
+    + _TAKE
+    + """
+local value, flow, ttl, starting = unpack(ARGV, #ARGV - 3)
+if not opened(KEYS[1], KEYS[2], KEYS[3], starting, ttl, KEYS[5], KEYS[6]) then return '' end
+local before = tonumber(redis.call('HGET', KEYS[1], 'cash_micro'))
+for _, position in pairs(positions(KEYS[2])) do before = before + math.floor(position.cost * 1000000 + 0.5) end
+local change = value - before - flow
+take()
+if change < 0 then realise({KEYS[5], KEYS[6]}, whole(change)) end
+return whole(change)
+"""
+)
 
 # Value held symbols; a price for anything else is no mark.
 # KEYS: 1 positions, 2 marks

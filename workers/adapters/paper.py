@@ -9,7 +9,7 @@ from typing import Protocol
 from config.paper import PaperSettings
 from pipeline.book import apply_fill, cash_change
 from pipeline.errors import TransientError
-from pipeline.models import Account, BracketOrder, Fill, OrderReport, Phase, Position, Quote
+from pipeline.models import Account, BracketOrder, Fill, ListedOrder, OrderReport, Phase, Position, Quote
 from pipeline.ports import BarHistory, MarketData, Sessions
 from workers.adapters.paper_book import PaperOrder, Venue, live, placed, rejected, rows, withdrawn
 
@@ -102,10 +102,15 @@ class PaperBroker:
             return None
         return self._advance(state, as_of, withdraw=True).report
 
-    def working(self) -> tuple[tuple[BracketOrder, OrderReport], ...]:
-        """Every bracket of which something can still fill, by client order id."""
+    def orders(self, closed_since: datetime | None) -> tuple[ListedOrder, ...]:  # noqa: ARG002
+        """Every bracket of which something can still fill, by client order id.
+
+        What ended is not listed: this venue's memory is the fleet's own, and is never older or younger than ours.
+        """
         found = self._store.orders(self._store.working())
-        return tuple((state.order, state.report) for state in found if state is not None and not state.closed)
+        return tuple(
+            ListedOrder(state.order, state.report) for state in found if state is not None and not state.closed
+        )
 
     def positions(self) -> dict[str, Position]:
         """Holdings by symbol."""

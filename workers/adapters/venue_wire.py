@@ -3,6 +3,7 @@
 Money is exact decimals as text, never a JSON number; times are ISO 8601 with an offset. What does not fit is no answer.
 """
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +15,8 @@ from pipeline.models import (
     BracketOrder,
     Fill,
     FillRole,
+    Levels,
+    ListedOrder,
     OrderReport,
     OrderStatus,
     Position,
@@ -22,6 +25,8 @@ from pipeline.models import (
 )
 
 REASON_CHARACTERS = 120
+ORDER_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+SYMBOL = r"^[A-Z]{1,5}(\.[A-Z])?$"
 
 
 def _exact(value: object) -> Decimal:
@@ -40,6 +45,7 @@ def _plain(value: object) -> str:
 
 Money = Annotated[Decimal, BeforeValidator(_exact)]
 Price = Annotated[Decimal, BeforeValidator(_exact), Field(gt=0)]
+Distance = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0)]
 Words = Annotated[str, BeforeValidator(_plain)]
 Whole = Annotated[int, Field(strict=True)]
 
@@ -74,6 +80,33 @@ class _Report(_Wire):
 
 class _Reports(_Wire):
     orders: tuple[_Report, ...]
+
+
+class _Order(_Wire):
+    client_order_id: str = Field(pattern=ORDER_NAME)
+    decision_id: str = Field(min_length=1, max_length=200)
+    symbol: str = Field(pattern=SYMBOL)
+    side: Side
+    quantity: Whole = Field(gt=0)
+    reduce_only: bool = Field(strict=True)
+    reference: Price
+    stop_distance: Distance
+    target_distance: Distance
+    tick: Price
+    max_gap: Price
+    max_hold_sessions: Whole = Field(ge=1)
+    submitted_at: AwareDatetime
+    good_until: AwareDatetime
+
+
+class _Listed(_Wire):
+    order: Any = None
+    report: _Report
+
+
+class _Listing(_Wire):
+    orders: tuple[_Listed, ...]
+    next: str | None = Field(default=None, min_length=1, max_length=200)
 
 
 class _Position(_Wire):
@@ -116,6 +149,7 @@ def order_json(order: BracketOrder) -> dict[str, Any]:
     levels = order.levels
     return {
         "client_order_id": order.client_order_id,
+        "decision_id": order.decision_id,
         "symbol": order.symbol,
         "side": order.side.value,
         "quantity": order.quantity,
@@ -158,6 +192,23 @@ def reports(body: object, asked: frozenset[str]) -> tuple[OrderReport, ...]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing; `after`: what to ask the next one with, None on the last."""
+
+    orders: tuple[ListedOrder, ...]
+    after: str | None
+
+
+def listing(body: object) -> Page:
+    """A page of the account's orders. Raises BrokerError for one told twice, or whose order and report differ."""
+    page = _read(_Listing, body)
+    found = tuple(_listed(one) for one in page.orders)
+    if len({one.name for one in found}) != len(found):
+        raise BrokerError("the venue lists an order twice")
+    return Page(found, page.next)
+
+
 def positions(body: object) -> dict[str, Position]:
     """Holdings by symbol, without flat ones. Raises BrokerError for a symbol that is there twice."""
     found = _read(_Positions, body).positions
@@ -192,6 +243,45 @@ def refusal_code(body: object) -> str | None:
         return _Refusal.model_validate(body).code
     except ValidationError:
         return None
+
+
+def _listed(found: _Listed) -> ListedOrder:
+    """The order with its report; without the order where its facts are not those of a bracket of ours."""
+    report = _report(found.report)
+    try:
+        order = _bracket(_Order.model_validate(found.order))
+    except ValidationError:
+        return ListedOrder(None, report)
+    same = (order.client_order_id, order.symbol) == (report.client_order_id, report.symbol)
+    if not same or report.filled_quantity > order.quantity:
+        raise BrokerError(f"the venue lists other facts than those of order {order.client_order_id}")
+    return ListedOrder(order, report)
+
+
+def _bracket(found: _Order) -> BracketOrder:
+    """The order as it was posted; the prices of stop and target follow from their distances."""
+    stop, target = (found.side.sign * distance for distance in (found.stop_distance, found.target_distance))
+    levels = Levels(
+        reference=found.reference,
+        stop_distance=found.stop_distance,
+        target_distance=found.target_distance,
+        stop=found.reference - stop,
+        target=found.reference + target,
+        tick=found.tick,
+    )
+    return BracketOrder(
+        client_order_id=found.client_order_id,
+        decision_id=found.decision_id,
+        symbol=found.symbol,
+        side=found.side,
+        quantity=found.quantity,
+        levels=levels,
+        submitted_at=found.submitted_at,
+        good_until=found.good_until,
+        max_gap=found.max_gap,
+        max_hold_sessions=found.max_hold_sessions,
+        reduce_only=found.reduce_only,
+    )
 
 
 def _report(found: _Report) -> OrderReport:

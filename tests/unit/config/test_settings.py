@@ -147,6 +147,7 @@ def test_lists_are_json_in_variables() -> None:
         ({"FLEET_REDIS__SOCKET_TIMEOUT_S": "nan"}, ["redis.socket_timeout_s = 'nan'", "finite"]),
         ({"FLEET_REDIS__SOCKET_TIMEOUT_S": "1e999"}, ["redis.socket_timeout_s = '1e999'", "finite"]),
         ({"FLEET_REDIS__BLOCK_S": "5"}, ["redis", "block_s = 5.0 must be below socket_timeout_s = 5.0"]),
+        ({"FLEET_SCHEDULE__RECONCILE_MAX_AGE_S": "30"}, ["reconcile_max_age_s = 30 must be above", "interval_s = 30"]),
         ({"FLEET_CLOCK": "sundial"}, ["FLEET_CLOCK: clock = 'sundial'", "live | event"]),
         ({"FLEET_SOURCE__KNOWN": "a,b"}, ["FLEET_SOURCE__KNOWN", "JSON"]),
         ({"FLEET_SOURCE__KNOWN": '["Twitter!"]'}, ["FLEET_SOURCE__KNOWN", "source.known", "Twitter!"]),
