@@ -12,7 +12,7 @@ from workers.adapters.executions import taken_over
 from workers.adapters.intents_memory import sending_refusal
 from workers.adapters.keys import EXECUTION_TTL_S, OUTCOME_TTL_S, Keys, to_ms
 from workers.adapters.redis_edge import asking_redis
-from workers.adapters.truth import UNTRUSTED
+from workers.adapters.truth import UNTRUSTED as _UNTRUSTED
 from workers.adapters.wire import dump, load
 
 # Begin a run of a decision: the server's clock in microseconds, or one more than the last run's id. The clock makes
@@ -56,7 +56,7 @@ return redis.call('HGETALL', KEYS[1])
 #       (ms; '' = not asked)
 # Returns: {} when SENT is written, else {rule, observed, limit}. Cost: O(1).
 MARK_SENT = (
-    UNTRUSTED
+    _UNTRUSTED
     + """
 local state, reduce_only, decision = unpack(redis.call('HMGET', KEYS[1], 'state', 'reduce_only', 'decision'))
 if not state then return {'intent_missing', 'missing', 'NEW'} end

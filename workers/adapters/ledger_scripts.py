@@ -1,6 +1,6 @@
 """The Lua of the ledger. All amounts are integer micro-dollars; sums stay exact below 2^53 (9 billion dollars)."""
 
-from workers.adapters.truth import UNTRUSTED
+from workers.adapters.truth import UNTRUSTED as _UNTRUSTED
 
 # Cash + every position at its mark; fails when a position has no mark, so that no limit is computed from a guess.
 _EQUITY = """
@@ -76,7 +76,7 @@ return all
 # Cost: O(positions + reservations + held + entries of a minute).
 RESERVE = (
     _EQUITY
-    + UNTRUSTED
+    + _UNTRUSTED
     + """
 local decision, symbol, side, as_of = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
 if ARGV[18] ~= '' and redis.call('HGET', KEYS[10], 'id') ~= ARGV[18] then return {'taken_over'} end
