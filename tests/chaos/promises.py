@@ -15,6 +15,7 @@ from workers.wiring import Runtime
 
 INTERIM: Final = frozenset({Outcome.BUFFERED, Outcome.HELD, Outcome.SUBMITTED})
 SLACK: Final = Decimal("0.01")  # dollars
+MARKED: Final = Decimal("1.005")  # our equity over the venue's: we value at quotes, the venue at its last trade
 #: Keys without a TTL that a fleet keeps for good or that have a bound of their own.
 KEPT: Final = re.compile(
     r"fleet:(state|control|control-history|alarms|open-alarms|environment|tally|analyzed|dead|account|positions|marks"
@@ -136,7 +137,8 @@ def _books(e: Evidence) -> Iterator[str]:
 
 def _limits(e: Evidence) -> Iterator[str]:
     """At no moment of the venue's own order of events was a limit passed."""
-    one, gross = e.top_equity * e.limits.position + SLACK, e.top_equity * e.limits.gross + SLACK
+    equity = e.top_equity * MARKED
+    one, gross = equity * e.limits.position, equity * e.limits.gross
     for event in e.book.events:
         for symbol, dollars in event.worst_by_symbol.items():
             if Decimal(dollars) > one:

@@ -61,6 +61,7 @@ UPSET_EVERY_S: Final = 1.0
 ACCOUNT_LOST: Final = 0.05  # of the upsets
 LOOK_S: Final = 0.02
 TOP_UP_BELOW: Final = 40
+FEW: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +205,12 @@ class ChaosRun:
         points = self._points.counts()
         tested = sum(1 for count in points.values() if count.killed)
         kills = sum(count.killed for count in points.values())
-        tally = self._fleet.journal.tally()
+        tally, few = self._fleet.journal.tally(), self._points.untested()[:2]
         return (
             f"{seconds:5.0f} s  {kills} kills, {tested} of {len(points)} points, "
             f"{tally.get('legs', 0)} legs, {tally.get('orders', 0)} orders, "
             f"{self._fleet.inbox.waiting()} to route, jobs {list(self._fleet.queues.depths().values())}"
+            f"{''.join(f'; to be tested: {point}' for point in few) if len(points) - tested <= FEW else ''}"
         )
 
     def _post(self) -> None:
@@ -230,7 +232,7 @@ class ChaosRun:
             return
         self._next_move = time.monotonic() + MOVE_EVERY_S
         book = self._venue.summary()
-        self._top = max(self._top, Decimal(book["equity"]), Decimal(book["cash"]))
+        self._top = max(self._top, Decimal(book["equity"]))
         for order in book["working"]:
             if order["good_until"] < self._now():
                 self._venue.expire(order["client_order_id"], order["good_until"])
@@ -309,7 +311,7 @@ class ChaosRun:
 
     def _judge(self, begun: float) -> Report:
         book = self._venue.book()
-        evidence = Evidence(self._fleet, self._feed.made, book, LIMITS, max(self._top, Decimal(book.cash)))
+        evidence = Evidence(self._fleet, self._feed.made, book, LIMITS, self._top)
         points = self._points.counts()
         return Report(
             seed=self._plan.seed,
