@@ -1,0 +1,92 @@
+"""What a job must leave as it found it: facts of a process that the next job would inherit, compared cheaply.
+
+Kept clean otherwise: context variables (each job runs in a copy of the first context) and the random generators, which
+get a new seed after each job.
+"""
+
+import _signal  # signal.getsignal makes an enum of every answer: sixty times the price
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+LIMITS: Final = tuple(
+    getattr(resource, name)
+    for name in ("RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_STACK")
+)
+SIGNALS: Final = tuple(sorted(int(number) for number in signal.valid_signals()))
+TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+NO_TIMER: Final = (0.0, 0.0)
+SEED_BYTES: Final = 16
+ON_LINUX: Final = sys.platform == "linux"
+
+
+class Residue:
+    """The state of this process as it is now; `found` says later what is no longer so."""
+
+    def __init__(self) -> None:
+        self._facts = {name: look() for name, look in LOOKS.items()}
+
+    def found(self) -> list[str]:
+        """Names of the facts that changed."""
+        return [name for name, look in LOOKS.items() if look() != self._facts[name]]
+
+
+def reseed() -> None:
+    """New randomness for Python's generator, and for numpy's when a job has loaded it."""
+    seed = int.from_bytes(os.urandom(SEED_BYTES))
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed & 0xFFFF_FFFF)
+
+
+def _descriptors() -> tuple[int, int]:
+    """How many are open, and the lowest that is free: a new one takes the lowest place there is."""
+    free = os.dup(0)
+    os.close(free)
+    count = os.stat("/proc/self/fd").st_size if ON_LINUX else 0
+    return (count or len(os.listdir("/proc/self/fd" if ON_LINUX else "/dev/fd")), free)
+
+
+def _threads() -> int:
+    """Threads of this process; on Linux also those that Python does not know."""
+    return os.stat("/proc/self/task").st_nlink if ON_LINUX else threading.active_count()
+
+
+def _children() -> bool:
+    """Whether the process has children."""
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _environment() -> dict[Any, Any]:
+    return dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - decoding it costs ten times as much
+
+
+LOOKS: Final[dict[str, Callable[[], object]]] = {
+    "environment": _environment,
+    "working directory": os.getcwd,
+    "umask": _umask,
+    "signal handlers": lambda: [_signal.getsignal(number) for number in SIGNALS],
+    "blocked signals": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+    "timers": lambda: all(signal.getitimer(timer) == NO_TIMER for timer in TIMERS),
+    "limits": lambda: [resource.getrlimit(limit) for limit in LIMITS],
+    "threads": _threads,
+    "descriptors": _descriptors,
+    "children": _children,
+    "import path": lambda: tuple(sys.path),
+}
