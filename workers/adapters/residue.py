@@ -4,7 +4,7 @@ Kept clean otherwise: context variables (each job runs in a copy of the first co
 get a new seed after each job.
 """
 
-import _signal  # signal.getsignal makes an enum of every answer: sixty times the price
+import _signal  # type: ignore[import-not-found]  # signal.getsignal makes an enum of each answer: sixty times the price
 import os
 import random
 import resource
@@ -12,17 +12,28 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 LIMITS: Final = tuple(
     getattr(resource, name)
-    for name in ("RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_STACK")
+    for name in (
+        "RLIMIT_AS",
+        "RLIMIT_CORE",
+        "RLIMIT_CPU",
+        "RLIMIT_FSIZE",
+        "RLIMIT_NOFILE",
+        "RLIMIT_NPROC",
+        "RLIMIT_STACK",
+    )
 )
 SIGNALS: Final = tuple(sorted(int(number) for number in signal.valid_signals()))
 TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 NO_TIMER: Final = (0.0, 0.0)
 SEED_BYTES: Final = 16
 ON_LINUX: Final = sys.platform == "linux"
+OPEN_FILES: Final = Path("/proc/self/fd" if ON_LINUX else "/dev/fd")
+TASKS: Final = Path("/proc/self/task")
 
 
 class Residue:
@@ -49,13 +60,12 @@ def _descriptors() -> tuple[int, int]:
     """How many are open, and the lowest that is free: a new one takes the lowest place there is."""
     free = os.dup(0)
     os.close(free)
-    count = os.stat("/proc/self/fd").st_size if ON_LINUX else 0
-    return (count or len(os.listdir("/proc/self/fd" if ON_LINUX else "/dev/fd")), free)
+    return OPEN_FILES.stat().st_size or len(os.listdir(OPEN_FILES)), free  # noqa: PTH208 - the size, from Linux 6.2
 
 
 def _threads() -> int:
     """Threads of this process; on Linux also those that Python does not know."""
-    return os.stat("/proc/self/task").st_nlink if ON_LINUX else threading.active_count()
+    return TASKS.stat().st_nlink if ON_LINUX else threading.active_count()
 
 
 def _children() -> bool:

@@ -208,9 +208,13 @@ class ForbiddenJobError(FleetError, NoSuchJobError):
 
 
 class GuardedJob(Job):
-    """A job of ours. RQ's own reading comes after the judgement, and its parsing of the data is not used at all."""
+    """A job of ours. RQ's own reading comes after the judgement, and its parsing of the data is not used at all.
+
+    `stored`: the fields that were judged.
+    """
 
     keys: ClassVar[Keys] = Keys()
+    stored: dict[bytes, bytes]
 
     def refresh(self) -> None:
         """Read the job. Raises ForbiddenJobError for what is none of ours, also when it is no hash at all."""
@@ -232,6 +236,7 @@ class GuardedJob(Job):
         except Exception as error:  # noqa: BLE001 - whatever RQ cannot read must not end the worker that met it
             self._refuse(f"it cannot be read: {type(error).__name__}", data)
         self._func_name, self._instance, self._args, self._kwargs = payload
+        self.stored = fields
 
     @classmethod
     def fetch_many(cls, job_ids: Iterable[str], connection: redis.Redis, serializer: Any = None) -> list[Job | None]:
@@ -273,9 +278,26 @@ class GuardedQueue(Queue):
             found = super().lmove(connection, queue_key, timeout)
             if found is None or JOB_ID.fullmatch(found[1]):
                 return found
-            bury(connection, cls.keys, "its id is none: letters, digits, _ and - only", found[1], b"")
-            _forget(connection, queue_key, found[1])
-            connection.delete(Job.redis_job_namespace_prefix.encode() + found[1])
+            cls._bury_id(connection, queue_key, found[1])
+
+    def admit(self, job_id: bytes, fields: dict[bytes, bytes]) -> Job | None:
+        """The job of an id that was taken together with its hash; None when it is none, gone or not ours."""
+        if not JOB_ID.fullmatch(job_id):
+            self._bury_id(self.connection, self.key, job_id)
+            return None
+        job = self.job_class(job_id.decode(), connection=self.connection, serializer=self.serializer)
+        try:
+            job.restore(fields) if fields else job.refresh()  # type: ignore[no-untyped-call]
+        except NoSuchJobError:
+            _forget(self.connection, self.key, job_id)
+            return None
+        return job
+
+    @classmethod
+    def _bury_id(cls, connection: redis.Redis, queue_key: str, job_id: bytes) -> None:
+        bury(connection, cls.keys, "its id is none: letters, digits, _ and - only", job_id, b"")
+        _forget(connection, queue_key, job_id)
+        connection.delete(Job.redis_job_namespace_prefix.encode() + job_id)
 
     @classmethod
     def _fetch_dequeued_job(cls, connection: redis.Redis, queue_key: str, job_id: str, *args: Any, **how: Any) -> Any:

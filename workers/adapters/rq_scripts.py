@@ -1,9 +1,9 @@
-"""RQ's bookkeeping of a job as scripts of one round trip each: the keys and fields are RQ 3's, written as RQ writes them.
+"""RQ's bookkeeping of a job as scripts of one round trip each, with RQ 3's keys and fields.
 
 Each bears being sent twice (a lost reply), and none touches a job that was taken from its worker meanwhile.
 """
 
-from collections.abc import Mapping
+from base64 import b64encode
 from typing import Any, Final
 
 import redis
@@ -16,12 +16,9 @@ from rq.results import Result
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 
-SPARE_S: Final = 60  # RQ keeps registries so much longer than what they name
-RESULTS_KEPT: Final = 10
-
 # Begin a job that this worker has taken: it leaves the list of taken jobs, its execution is registered.
 # KEYS: 1 job, 2 taken jobs, 3 started registry, 4 execution, 5 executions of the job, 6 worker, 7 its executions
-# ARGV: 1 job id, 2 execution id, 3 job:execution, 4 worker's name, 5 now as text, 6 now (s), 7 life of the heartbeat (s)
+# ARGV: 1 job id, 2 execution id, 3 job:execution, 4 worker's name, 5 now as text, 6 now (s), 7 life of a heartbeat
 # Returns 1; 0 when the job is not ours any more: somebody put it back, or deleted it. Cost: O(taken jobs).
 START: Final = """
 local mine = redis.call('ZSCORE', KEYS[3], ARGV[3])
@@ -38,7 +35,8 @@ redis.call('SADD', KEYS[7], ARGV[3])
 redis.call('EXPIRE', KEYS[7], life + 60)
 redis.call('HSET', KEYS[6], 'state', 'busy', 'last_heartbeat', ARGV[5])
 redis.call('EXPIRE', KEYS[6], life)
-redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[5], 'last_heartbeat', ARGV[5], 'worker_name', ARGV[4])
+redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[5], 'last_heartbeat', ARGV[5],
+  'worker_name', ARGV[4])
 redis.call('PERSIST', KEYS[1])
 return 1
 """
@@ -106,6 +104,7 @@ class JobBooks:
     """RQ's books of one worker on one queue. Raises redis errors; nothing is written by halves."""
 
     def __init__(self, connection: redis.Redis, queue: Queue, worker_key: str, worker_name: str) -> None:
+        self._connection = connection
         self._queue = queue
         self._worker_key = worker_key
         self._worker_name = worker_name
@@ -131,9 +130,9 @@ class JobBooks:
         return bool(self._start(keys=keys, args=[*args, utcformat(moment), moment.timestamp(), life_s]))
 
     def finish(
-        self, job: Job, execution: Execution, result: Mapping[str, Any], ttl_s: int, worker_life_s: int, *, take: bool
+        self, job: Job, execution: Execution, value: bytes | None, ttl_s: int, worker_life_s: int, *, take: bool
     ) -> Finished:
-        """The job returned; `take`: if one waits, it is this worker's next."""
+        """The job returned `value` (JSON, None for nothing); `take`: if one waits, it is this worker's next."""
         keys = [
             job.key,
             self._started,
@@ -141,7 +140,7 @@ class JobBooks:
             ExecutionRegistry.key_template.format(job.id),
             self._worker_key,
             execution.worker_executions_key,
-            Result.get_key(job.id),
+            Result.get_key(job.id),  # type: ignore[no-untyped-call]
             self._finished,
             job.dependents_key,
             job.dependencies_key,
@@ -152,9 +151,16 @@ class JobBooks:
         ended = now()
         worked = (ended - execution.created_at).total_seconds()
         about = [job.id, execution.id, execution.composite_key, utcformat(ended), ended.timestamp(), ttl_s, worked]
-        fields = [part for pair in result.items() for part in pair]
-        args = [*about, worker_life_s, int(take), RQ_KEY_PREFIX + ":job:", *fields]
+        kept: list[Any] = ["type", Result.Type.SUCCESSFUL.value, "worker_name", self._worker_name]
+        kept += ["return_value", b64encode(value)] if value is not None else []
+        kept += ["execution_id", execution.id, "execution_started_at", execution.created_at.timestamp()]
+        kept += ["execution_ended_at", ended.timestamp()]
+        args = [*about, worker_life_s, int(take), RQ_KEY_PREFIX + ":job:", *kept]
         return Finished(self._finish(keys=keys, args=args))
+
+    def owns(self, execution: Execution) -> bool:
+        """Whether the execution still counts: nobody has declared it abandoned."""
+        return self._connection.zscore(self._started, execution.composite_key) is not None
 
     def give_back(self, job: Job) -> bool:
         """It is first in line again; False when somebody else has put it back already."""

@@ -1,0 +1,170 @@
+"""A worker in a process of its own whose job `trade` does what its message id says: `ACT` or `ACT-ARGUMENT`."""
+
+import ctypes
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry as Patience
+from rq import Retry, get_current_job
+
+from workers import jobs
+from workers.adapters.horse import MIB, Plan
+from workers.adapters.rq_factory import IMMEDIATE, JobQueues, worker_options
+from workers.adapters.stable import Stable
+from workers.process import process_name
+from workers.warm import WarmWorker
+
+NOTE: ContextVar[str] = ContextVar("note", default="none")
+KEPT: list[Any] = []
+MEMORY_MB = 256
+
+
+def play(message_id: str, _symbol: str, at: str | None = None) -> Any:
+    """Do it, and answer."""
+    act, _, argument = message_id.partition("-")
+    return ACTS[act](argument)
+
+
+def _note(_: str) -> str:
+    before = NOTE.get()
+    NOTE.set("written")
+    return before
+
+
+def _hang(_: str) -> None:
+    """Deaf to the alarm, as C code is that never returns."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    time.sleep(600)
+
+
+def _eat(_: str) -> None:
+    KEPT.append(bytearray(4 * MEMORY_MB * MIB))
+
+
+def _grow(megabytes: str) -> int:
+    KEPT.append(bytearray(os.urandom(1024) * 1024 * int(megabytes)))
+    return os.getpid()
+
+
+def _thread(_: str) -> int:
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    return os.getpid()
+
+
+def _child(_: str) -> int:
+    return subprocess.Popen(["sleep", "600"], start_new_session=False).pid
+
+
+def _limit(_: str) -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    return os.getpid()
+
+
+def _pid_after(what: Callable[[], object]) -> Callable[[str], int]:
+    """An act that leaves something behind and answers its process."""
+
+    def act(_: str) -> int:
+        KEPT.append(what())
+        return os.getpid()
+
+    return act
+
+
+def _log(argument: str) -> int:
+    """Write into `played` that this ran."""
+    job = get_current_job()
+    assert job is not None
+    return int(job.connection.rpush("played", argument))
+
+
+def _slowly(argument: str) -> int:
+    """Say that it began, then take so many tenths of a second."""
+    job = get_current_job()
+    assert job is not None
+    job.connection.rpush("played", os.getpid())
+    time.sleep(int(argument) / 10)
+    return os.getpid()
+
+
+def _raise(word: str) -> None:
+    raise RuntimeError(f"a job raised {word}")
+
+
+def _facts(_: str) -> str:
+    """What a job sees of its process."""
+    return " ".join([os.environ.get("LEFT", "-"), os.getcwd(), str(signal.getsignal(signal.SIGUSR1))])
+
+
+ACTS: dict[str, Callable[[str], Any]] = {
+    "noop": lambda _: None,
+    "at": lambda _: time.time_ns(),  # one clock for all processes of a machine
+    "pid": lambda _: os.getpid(),
+    "parent": lambda _: os.getppid(),
+    "log": _log,
+    "slowly": _slowly,
+    "raise": _raise,
+    "again": lambda _: Retry(max=2),
+    "unwritable": lambda _: object(),
+    "leave": lambda _: sys.exit(3),
+    "exit": lambda code: os._exit(int(code)),
+    "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda _: ctypes.string_at(0),
+    "eat": _eat,
+    "grow": _grow,
+    "sleep": lambda _: time.sleep(600),
+    "hang": _hang,
+    "note": _note,
+    "seed": lambda _: random.seed(1),
+    "random": lambda _: random.random(),
+    "facts": _facts,
+    "environment": _pid_after(lambda: os.environ.update(LEFT="behind")),
+    "directory": _pid_after(lambda: os.chdir("/")),
+    "umask": _pid_after(lambda: os.umask(0)),
+    "handler": _pid_after(lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN)),
+    "mask": _pid_after(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})),
+    "timer": _pid_after(lambda: signal.setitimer(signal.ITIMER_VIRTUAL, 600)),
+    "alarm": _pid_after(lambda: signal.alarm(1)),
+    "limit": _limit,
+    "thread": _thread,
+    "descriptor": _pid_after(lambda: os.open("/dev/null", os.O_RDONLY)),
+    "path": _pid_after(lambda: sys.path.append("/nowhere")),
+    "child": _child,
+}
+
+
+def a_client(url: str) -> redis.Redis:
+    """Bytes, with patience."""
+    return redis.Redis.from_url(url, retry=Patience(ConstantBackoff(0.05), 100), health_check_interval=0)
+
+
+def a_warm_worker(url: str, *, max_jobs: int = 10_000) -> WarmWorker:
+    """A warm worker on the immediate queue. Call it in a process without threads."""
+    jobs.trade = play  # type: ignore[assignment]
+    client = a_client(url)
+    queue = JobQueues(client).queues[IMMEDIATE]
+    stable = Stable(Plan(queue.job_class, client, client.ping, MEMORY_MB * MIB, max_jobs))
+    return WarmWorker(queue, stable=stable, **worker_options(queue, process_name("work-immediate")))
+
+
+def main() -> None:
+    """URL [jobs a horse runs at most]."""
+    max_jobs = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
+    a_warm_worker(sys.argv[1], max_jobs=max_jobs).work(logging_level="WARNING")
+    Path(sys.argv[3]).write_text("ended", encoding="ascii") if len(sys.argv) > 3 else None
+
+
+if __name__ == "__main__":
+    main()
