@@ -1,6 +1,10 @@
-"""A worker in a process of its own whose job `trade` does what its message id says: `ACT` or `ACT-ARGUMENT`."""
+"""A warm worker in a process of its own whose job `trade` does what its message id says: `ACT` or `ACT-ARGUMENT`.
+
+Each start is appended to the list `played:JOB` in Redis, with process and moment, unless the symbol is QUIET.
+"""
 
 import ctypes
+import json
 import os
 import random
 import resource
@@ -11,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -31,9 +34,13 @@ KEPT: list[Any] = []
 MEMORY_MB = 256
 
 
-def play(message_id: str, _symbol: str, at: str | None = None) -> Any:
+def play(message_id: str, symbol: str, at: str | None = None) -> Any:
     """Do it, and answer."""
     act, _, argument = message_id.partition("-")
+    if symbol != "QUIET":
+        job = get_current_job()
+        assert job is not None
+        job.connection.rpush(f"played:{job.id}", f"{os.getpid()} {time.time_ns()}")
     return ACTS[act](argument)
 
 
@@ -83,19 +90,8 @@ def _pid_after(what: Callable[[], object]) -> Callable[[str], int]:
     return act
 
 
-def _log(argument: str) -> int:
-    """Write into `played` that this ran."""
-    job = get_current_job()
-    assert job is not None
-    return int(job.connection.rpush("played", argument))
-
-
-def _slowly(argument: str) -> int:
-    """Say that it began, then take so many tenths of a second."""
-    job = get_current_job()
-    assert job is not None
-    job.connection.rpush("played", os.getpid())
-    time.sleep(int(argument) / 10)
+def _slowly(tenths: str) -> int:
+    time.sleep(int(tenths) / 10)
     return os.getpid()
 
 
@@ -103,17 +99,10 @@ def _raise(word: str) -> None:
     raise RuntimeError(f"a job raised {word}")
 
 
-def _facts(_: str) -> str:
-    """What a job sees of its process."""
-    return " ".join([os.environ.get("LEFT", "-"), os.getcwd(), str(signal.getsignal(signal.SIGUSR1))])
-
-
 ACTS: dict[str, Callable[[str], Any]] = {
     "noop": lambda _: None,
     "at": lambda _: time.time_ns(),  # one clock for all processes of a machine
     "pid": lambda _: os.getpid(),
-    "parent": lambda _: os.getppid(),
-    "log": _log,
     "slowly": _slowly,
     "raise": _raise,
     "again": lambda _: Retry(max=2),
@@ -129,7 +118,6 @@ ACTS: dict[str, Callable[[str], Any]] = {
     "note": _note,
     "seed": lambda _: random.seed(1),
     "random": lambda _: random.random(),
-    "facts": _facts,
     "environment": _pid_after(lambda: os.environ.update(LEFT="behind")),
     "directory": _pid_after(lambda: os.chdir("/")),
     "umask": _pid_after(lambda: os.umask(0)),
@@ -150,20 +138,19 @@ def a_client(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, retry=Patience(ConstantBackoff(0.05), 100), health_check_interval=0)
 
 
-def a_warm_worker(url: str, *, max_jobs: int = 10_000) -> WarmWorker:
+def a_warm_worker(url: str, *, max_jobs: int = 10_000, **options: Any) -> WarmWorker:
     """A warm worker on the immediate queue. Call it in a process without threads."""
-    jobs.trade = play  # type: ignore[assignment]
+    jobs.trade = play
     client = a_client(url)
     queue = JobQueues(client).queues[IMMEDIATE]
     stable = Stable(Plan(queue.job_class, client, client.ping, MEMORY_MB * MIB, max_jobs))
-    return WarmWorker(queue, stable=stable, **worker_options(queue, process_name("work-immediate")))
+    return WarmWorker(queue, stable=stable, **(worker_options(queue, process_name("work-immediate")) | options))
 
 
 def main() -> None:
-    """URL [jobs a horse runs at most]."""
-    max_jobs = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
-    a_warm_worker(sys.argv[1], max_jobs=max_jobs).work(logging_level="WARNING")
-    Path(sys.argv[3]).write_text("ended", encoding="ascii") if len(sys.argv) > 3 else None
+    """URL and two JSON objects: options of the worker, options of its work."""
+    url, options, how = sys.argv[1:]
+    a_warm_worker(url, **json.loads(options)).work(logging_level="WARNING", **json.loads(how))
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ class WarmWorker(Worker):
 
     def _look_around(self) -> None:
         """What an idle worker does twice a second."""
+        self._stable.tend()
         self.check_for_suspension(burst=False)
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()  # type: ignore[no-untyped-call]

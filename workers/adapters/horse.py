@@ -101,7 +101,7 @@ class _Horse:
         self._residue = Residue()
 
     def work(self) -> None:
-        """Job after job until the worker hangs up."""
+        """Job after job until the worker hangs up, or a job left something behind."""
         self._channel.say(READY)
         while (message := self._channel.listen()) is not None:
             job_id, *flat = message[1]
@@ -113,9 +113,9 @@ class _Horse:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 self._channel.say(SPENT, ", ".join(reasons).encode())
-            else:
-                reseed()
-                self._channel.say(READY)
+                return
+            reseed()
+            self._channel.say(READY)
 
     def _perform(self, job_id: bytes, fields: dict[bytes, bytes]) -> tuple[int, tuple[bytes, ...], list[str]]:
         """The answer of one job, and why this process should not run another."""

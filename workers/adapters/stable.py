@@ -127,6 +127,10 @@ class Stable:
             if not self._listen(deadline - time.monotonic()):
                 raise StableError(f"no work-horse was ready within {BIRTH_S:g} s")
 
+    def tend(self) -> None:
+        """Replace what is gone. For a worker that has nothing else to do. Raises StableError."""
+        self._listen(0)
+
     def await_answer(self, horse: Horse, seconds: float) -> bool:
         """Wait so long for its answer or its end; whether one has come."""
         deadline = time.monotonic() + seconds
