@@ -55,7 +55,8 @@ class Play:
 
     def starts(self, job_id: str) -> list[tuple[int, int]]:
         """Process and moment (ns) of each start."""
-        return [tuple(map(int, line.split())) for line in self.client.lrange(f"played:{job_id}", 0, -1)]
+        lines = [line.split() for line in self.client.lrange(f"played:{job_id}", 0, -1)]
+        return [(int(process), int(moment)) for process, moment in lines]
 
     def began(self, job_id: str) -> int:
         """Wait until the job runs; the process it runs in."""
@@ -101,11 +102,8 @@ def is_alive(pid: int) -> bool:
 
 def children(pid: int) -> list[int]:
     """Processes that this one started and that still run."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and is_alive(int(folder.name)) and parent(int(folder.name)) == pid:
-            found.append(int(folder.name))
-    return found
+    pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return [one for one in pids if parent(one) == pid and is_alive(one)]
 
 
 def parent(pid: int) -> int:
@@ -121,8 +119,10 @@ def horses(pid: int) -> list[int]:
     return [horse for groom in children(pid) for horse in children(groom)]
 
 
-def sockets(pid: int) -> set[str]:
-    """TCP connections of a process, by inode."""
-    tcp = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
+def connections(pid: int) -> dict[str, int]:
+    """TCP connections of a process: inode to local port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = {row[9]: int(row[1].split(":")[1], 16) for row in rows}
     links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115
-    return {link[8:-1] for link in links if link.startswith("socket:")} & tcp
+    inodes = {link[8:-1] for link in links if link.startswith("socket:")}
+    return {inode: ports[inode] for inode in inodes & ports.keys()}

@@ -36,7 +36,7 @@ MEMORY_MB = 256
 
 def play(message_id: str, symbol: str, at: str | None = None) -> Any:
     """Do it, and answer."""
-    act, _, argument = message_id.partition("-")
+    act, argument = (message_id, "") if message_id in ACTS else message_id.split("-")
     if symbol != "QUIET":
         job = get_current_job()
         assert job is not None
@@ -61,7 +61,7 @@ def _eat(_: str) -> None:
 
 
 def _grow(megabytes: str) -> int:
-    KEPT.append(bytearray(os.urandom(1024) * 1024 * int(megabytes)))
+    KEPT.append(b"x" * (MIB * int(megabytes)))
     return os.getpid()
 
 
@@ -71,7 +71,7 @@ def _thread(_: str) -> int:
 
 
 def _child(_: str) -> int:
-    return subprocess.Popen(["sleep", "600"], start_new_session=False).pid
+    return subprocess.Popen(["/bin/sleep", "600"]).pid
 
 
 def _limit(_: str) -> int:
@@ -128,6 +128,7 @@ ACTS: dict[str, Callable[[str], Any]] = {
     "limit": _limit,
     "thread": _thread,
     "descriptor": _pid_after(lambda: os.open("/dev/null", os.O_RDONLY)),
+    "time-zone": _pid_after(lambda: os.environ.update(TZ="Asia/Tokyo")),
     "path": _pid_after(lambda: sys.path.append("/nowhere")),
     "child": _child,
 }

@@ -63,7 +63,7 @@ class WarmWorker(Worker):
         """Wait while workers are suspended; not asked again when the end of the last job told."""
         known, self._not_suspended = self._not_suspended or self._next is not None, False
         if not known:
-            super().check_for_suspension(burst)  # type: ignore[no-untyped-call]
+            super().check_for_suspension(burst)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -86,14 +86,14 @@ class WarmWorker(Worker):
                     return None
                 self._look_around()
             except (redis.ConnectionError, redis.TimeoutError) as error:
-                log.warning("worker.no_redis", error=type(error).__name__, pause_s=pause)
+                log.warning("redis.disconnected", error=type(error).__name__, pause_s=pause)
                 self._wish.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _await_job(self, *, block: bool) -> tuple[Job, Queue] | None:
         taken: Any = self.queue_class.dequeue_any(
             [self._queue],
-            IDLE_S if block else None,
+            IDLE_S if block else None,  # type: ignore[arg-type] # Redis waits for parts of a second too
             connection=self.connection,
             job_class=self.job_class,
             serializer=self.serializer,
@@ -125,7 +125,7 @@ class WarmWorker(Worker):
             raise
         execution = self._begin(job)
         if execution is None:
-            log.warning("job.not_ours", job_id=job.id)
+            log.warning("job.disowned", job_id=job.id)
             return
         self._horse, self._horse_pid = horse, horse.pid
         horse.tell(JOB, job.id.encode(), *_facts(job))
@@ -172,7 +172,7 @@ class WarmWorker(Worker):
             return
         job.ended_at = now()
         if not self._books.owns(execution):
-            log.warning("job.not_ours", job_id=job.id)
+            log.warning("job.disowned", job_id=job.id)
         elif kind == AGAIN:
             most, intervals, at_front = orjson.loads(parts[0])
             retry = Retry(most, intervals, enqueue_at_front=at_front)
@@ -193,7 +193,7 @@ class WarmWorker(Worker):
         self._state, self.last_heartbeat = WorkerStatus.IDLE, now()
         self._not_suspended = not told.suspended
         if not told.ours:
-            log.warning("job.not_ours", job_id=job.id)
+            log.warning("job.disowned", job_id=job.id)
         if told.dependents:
             job._status = JobStatus.FINISHED  # noqa: SLF001 - what the script wrote
             queue.enqueue_dependents(job)

@@ -192,7 +192,7 @@ class Stable:
     def _dismiss_spent(self) -> None:
         """Replace horses that say they should go."""
         for horse in [one for one in self._herd if one.spent]:
-            log.warning("horse.spent", pid=horse.pid, reason=horse.spent)
+            log.warning("horse.dismissed", pid=horse.pid, reason=horse.spent)
             self._herd.remove(horse)
             self.kill(horse)
             horse.close()
