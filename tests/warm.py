@@ -70,7 +70,8 @@ def warm_worker(
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """The worker's process, which ends with the block."""
     words = [url, json.dumps(options or {}), json.dumps(how or {})]
-    process = subprocess.Popen([sys.executable, "-m", "tests.warm_play", *words], cwd=ROOT, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "tests.warm_play", *words]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:

@@ -1,4 +1,4 @@
-"""A warm worker in a process of its own whose job `trade` does what its message id says: `ACT` or `ACT-ARGUMENT`.
+"""A worker in a process of its own whose job `trade` does what its message id says: `ACT` or `ACT-ARGUMENT`.
 
 Each start is appended to the list `played:JOB` in Redis, with process and moment, unless the symbol is QUIET.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry as Patience
-from rq import Retry, get_current_job
+from rq import Retry, SimpleWorker, Worker, get_current_job
 
 from workers import jobs
 from workers.adapters.horse import MIB, Plan
@@ -139,19 +139,24 @@ def a_client(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, retry=Patience(ConstantBackoff(0.05), 100), health_check_interval=0)
 
 
-def a_warm_worker(url: str, *, max_jobs: int = 10_000, **options: Any) -> WarmWorker:
-    """A warm worker on the immediate queue. Call it in a process without threads."""
+def a_worker(url: str, *, kind: str = "warm", max_jobs: int = 10_000, **options: Any) -> Any:
+    """A worker on the immediate queue, for comparison also RQ's own. Call it in a process without threads."""
     jobs.trade = play
     client = a_client(url)
     queue = JobQueues(client).queues[IMMEDIATE]
-    stable = Stable(Plan(queue.job_class, client, client.ping, MEMORY_MB * MIB, max_jobs))
-    return WarmWorker(queue, stable=stable, **(worker_options(queue, process_name("work-immediate")) | options))
+    stable = None
+    if kind == "warm":
+        stable = Stable(Plan(queue.job_class, client, client.ping, MEMORY_MB * MIB, max_jobs))
+    options = worker_options(queue, process_name("work-immediate")) | options
+    if stable is not None:
+        return WarmWorker(queue, stable=stable, **options)
+    return {"fork": Worker, "simple": SimpleWorker}[kind]([queue], **options)
 
 
 def main() -> None:
     """URL and two JSON objects: options of the worker, options of its work."""
     url, options, how = sys.argv[1:]
-    a_warm_worker(url, **json.loads(options)).work(logging_level="WARNING", **json.loads(how))
+    a_worker(url, **json.loads(options)).work(logging_level="WARNING", **json.loads(how))
 
 
 if __name__ == "__main__":
