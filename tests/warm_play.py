@@ -70,6 +70,11 @@ def _thread(_: str) -> int:
     return os.getpid()
 
 
+def _ending_thread(_: str) -> int:
+    threading.Thread(target=time.sleep, args=(0.002,), daemon=True).start()
+    return os.getpid()
+
+
 def _child(_: str) -> int:
     return subprocess.Popen(["/bin/sleep", "600"]).pid
 
@@ -127,6 +132,7 @@ ACTS: dict[str, Callable[[str], Any]] = {
     "alarm": _pid_after(lambda: signal.alarm(1)),
     "limit": _limit,
     "thread": _thread,
+    "ending": _ending_thread,
     "descriptor": _pid_after(lambda: os.open("/dev/null", os.O_RDONLY)),
     "time-zone": _pid_after(lambda: os.environ.update(TZ="Asia/Tokyo")),
     "path": _pid_after(lambda: sys.path.append("/nowhere")),

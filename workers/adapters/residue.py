@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,8 @@ SIGNALS: Final = tuple(sorted(int(number) for number in signal.valid_signals()))
 TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 NO_TIMER: Final = (0.0, 0.0)
 SEED_BYTES: Final = 16
+LOOKS_AGAIN: Final = 4
+LOOK_AGAIN_S: Final = 0.005
 ON_LINUX: Final = sys.platform == "linux"
 OPEN_FILES: Final = Path("/proc/self/fd" if ON_LINUX else "/dev/fd")
 TASKS: Final = Path("/proc/self/task")
@@ -43,7 +46,16 @@ class Residue:
         self._facts = {name: look() for name, look in LOOKS.items()}
 
     def found(self) -> list[str]:
-        """Names of the facts that changed."""
+        """Names of the facts that changed. A thread that is just ending gets a moment to be gone."""
+        changed = self._changed()
+        for _ in range(LOOKS_AGAIN):
+            if changed != ["threads"]:
+                break
+            time.sleep(LOOK_AGAIN_S)
+            changed = self._changed()
+        return changed
+
+    def _changed(self) -> list[str]:
         return [name for name, look in LOOKS.items() if look() != self._facts[name]]
 
 
