@@ -25,7 +25,7 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def fileno(self) -> int:
         """For waiting until something was said."""
@@ -66,9 +66,9 @@ class Channel:
             return None
         parts = []
         for length in lengths:
-            parts.append(self._buffer[place : place + length])
+            parts.append(bytes(self._buffer[place : place + length]))
             place += length
-        self._buffer = self._buffer[place:]
+        del self._buffer[:place]
         return kind, parts
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ HORSES: Final = 2  # one that works and a spare
 PATIENCE_S: Final = 0.05  # for the horse that knows the caches, before the spare takes over
 BIRTH_S: Final = 30.0
 STILLBIRTHS: Final = 5
+DEATH_S: Final = 5.0
 NO_FORK: Final = 256  # the status of exit code 1
 
 log = structlog.get_logger()
@@ -73,6 +74,12 @@ class Horse:
                 self.spent = message[1][0].decode()
             elif message[0] in ANSWERS:
                 self.answer = message
+
+    def await_end(self, seconds: float) -> None:
+        """Until it has hung up: what is dead runs no job beside its repetition."""
+        deadline = time.monotonic() + seconds
+        while not self.silent and select.select([self], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            self.hear()
 
     def bury(self, status: int) -> None:
         """It is dead; its last words count."""
@@ -201,8 +208,9 @@ class Stable:
         """Without the stable nobody would report a death or end a horse that hangs."""
         self._gone = True
         for horse in self._herd:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(horse.pid, signal.SIGKILL)
+            if horse.pid:  # 0 would be this worker's own group
+                _end(horse.pid)
+            horse.await_end(DEATH_S)
             horse.bury(signal.SIGKILL)
         self._herd = []
 
