@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry as Patience
@@ -121,7 +122,8 @@ ACTS: dict[str, Callable[[str], Any]] = {
     "sleep": lambda _: time.sleep(600),
     "hang": _hang,
     "note": _note,
-    "seed": lambda _: random.seed(1),
+    "seed": lambda _: (random.seed(1), np.random.seed(1)),  # noqa: NPY002 - the generator that everybody shares
+    "drawn": lambda _: np.random.random(),  # noqa: NPY002 - same
     "random": lambda _: random.random(),
     "environment": _pid_after(lambda: os.environ.update(LEFT="behind")),
     "directory": _pid_after(lambda: os.chdir("/")),

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.errors import FleetError
@@ -69,6 +70,8 @@ def test_what_leaves_no_trace_costs_no_horse(play: Play) -> None:
     play.run("alarm")
     play.run("seed")
     assert play.value("random") != random.Random(1).random()
+    play.run("seed")
+    assert play.value("drawn") != np.random.RandomState(1).random()
     assert play.value("random") != play.value("random")
     assert play.value("pid") == before
 
@@ -81,8 +84,11 @@ def test_a_job_that_was_given_an_alarm_by_the_one_before_is_not_interrupted(play
 
 
 def test_two_horses_do_not_draw_the_same_numbers(play: Play) -> None:
-    """Rule: a fork copies the generator, so each horse is seeded at its birth."""
-    drawn = [play.value("random"), play.run("kill") and play.value("random")]
+    """Rule: a fork copies numpy's generator (Python's own sees to itself), so each horse is seeded at its birth."""
+    drawn = []
+    for _ in range(2):
+        play.run("kill")
+        drawn.append(play.value("drawn"))  # the first that a new horse draws
 
     assert drawn[0] != drawn[1]
 
