@@ -115,9 +115,6 @@ class SourceSettings(Frozen):
 class WorkersSettings(Frozen):
     """RQ workers and their jobs."""
 
-    worker_class: Literal["rq.Worker", "rq.SimpleWorker"] = Field(
-        default="rq.Worker", description="rq.Worker forks for each job; rq.SimpleWorker runs jobs in its own process"
-    )
     immediate: int = Field(default=2, ge=1, le=256, description="worker processes on the queue of urgent legs")
     consensus: int = Field(default=1, ge=1, le=256, description="worker processes on the queue of claims")
     maintenance: int = Field(default=1, ge=1, le=16, description="worker processes on the queue of housekeeping")
@@ -125,6 +122,9 @@ class WorkersSettings(Frozen):
     result_ttl_s: int = Field(default=3600, ge=1, le=604_800, description="seconds a finished job stays to be seen")
     failure_ttl_s: int = Field(default=86_400, ge=60, le=2_592_000, description="seconds a failed job stays to be seen")
     retry_max: int = Field(default=3, ge=1, le=10, description="repeats of a killed or failed job, without a pause")
+    horse_memory_mb: int = Field(
+        default=1024, ge=64, le=65_536, description="MB a job may take beyond what its process had at birth"
+    )
     claims_per_job: int = Field(default=16, ge=1, le=100_000, description="symbols decided by one consensus job")
     claim_lease_s: float = Field(
         default=60, ge=1, le=3600, description="seconds until an undecided claim is queued again"

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import redis
+from rq import SimpleWorker
 
 from config.settings import load_settings
 from pipeline.models import (
@@ -23,7 +24,8 @@ from pipeline.models import (
     TickerReading,
 )
 from pipeline.router import DenyList, Leg, RouterSettings, route
-from workers.adapters.rq_factory import build_worker
+from workers.adapters.deadline import FirmTimeout
+from workers.adapters.rq_factory import worker_options
 from workers.wiring import Runtime, use
 
 NOON = datetime(2025, 9, 17, 16, 0, tzinfo=UTC)  # a Wednesday, 12:00 in New York
@@ -153,10 +155,21 @@ def with_life(keyspace: Mapping[str, tuple[str, int]]) -> Sequence[str]:
     return [key for key, (_, ttl) in keyspace.items() if ttl > 0]
 
 
+class InlineWorker(SimpleWorker):
+    """Runs jobs in the test's own process."""
+
+    death_penalty_class = FirmTimeout
+
+
+def an_inline_worker(queue: Any, name: str) -> Any:
+    """A worker on the queue that runs jobs in this process."""
+    return InlineWorker([queue], **worker_options(queue, name))
+
+
 def work_off(fleet: Runtime, queue: str, at_most: int = 10_000) -> None:
     """Let one worker run the queue's jobs in this process until it is empty (or so many were run)."""
     use(fleet)
-    worker: Any = build_worker(fleet.queues.queues[queue], f"test-{queue}-{uuid4().hex}", "rq.SimpleWorker")
+    worker = an_inline_worker(fleet.queues.queues[queue], f"test-{queue}-{uuid4().hex}")
     worker.register_birth()
     for _ in range(at_most):
         taken = worker.dequeue_job_and_maintain_ttl(None)

@@ -1,12 +1,17 @@
 """One RQ worker on one queue."""
 
 import logging
+from contextlib import suppress
 
+import redis
 import structlog
 
 from workers import jobs
-from workers.adapters.rq_factory import MAINTENANCE, build_worker
+from workers.adapters.horse import MIB, Plan
+from workers.adapters.rq_factory import MAINTENANCE, worker_options
+from workers.adapters.stable import Stable
 from workers.process import process_name
+from workers.warm import WarmWorker
 from workers.wiring import Runtime, use
 
 log = structlog.get_logger()
@@ -16,11 +21,29 @@ def work(fleet: Runtime, queue: str) -> int:
     """Run jobs of the queue until SIGTERM; the exit code. Everything a job needs is built before the first one."""
     use(fleet)
     name = process_name(f"work-{queue}")
-    worker = build_worker(fleet.queues.queues[queue], name, fleet.settings.workers.worker_class)
     _ = fleet.decider, jobs.trade
+    stable = Stable(_plan(fleet, queue))
+    ours = fleet.queues.queues[queue]
+    worker = WarmWorker(ours, stable=stable, **worker_options(ours, name))
     if queue == MAINTENANCE and fleet.settings.clock == "live":
         fleet.scheduler.queue_reconcile(name)
-    log.info("worker.started", queue=queue, worker=name, worker_class=fleet.settings.workers.worker_class)
+    log.info("worker.started", queue=queue, worker=name)
     worker.work(logging_level=logging.getLevelName(logging.WARNING))
     log.info("worker.stopped", queue=queue, worker=name)
     return 0
+
+
+def _plan(fleet: Runtime, queue: str) -> Plan:
+    """Work-horses with the stages built and both connections open; here nothing may be connected yet."""
+    clients = (fleet.client, fleet.rq_client)
+
+    def warm_up() -> None:
+        for client in clients:
+            with suppress(redis.RedisError):  # the first job asks again
+                client.ping()
+
+    for client in clients:
+        client.connection_pool.disconnect()
+    return Plan(
+        fleet.queues.queues[queue].job_class, fleet.rq_client, warm_up, fleet.settings.workers.horse_memory_mb * MIB
+    )

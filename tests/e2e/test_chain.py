@@ -197,7 +197,6 @@ def test_a_whole_fleet_on_this_machine_decides_what_is_posted_now_and_ends_clean
         "FLEET_MARKET__CALENDAR_END": "2035-12-31",
         "FLEET_ORCHESTRATOR__BATCH_INTERVAL_SECONDS": "1",
         "FLEET_WORKERS__IMMEDIATE": "1",
-        "FLEET_WORKERS__WORKER_CLASS": "rq.SimpleWorker",
     }
     with running("run", **environ) as process:
         assert eventually(lambda: find(tmp_path / "data") is not None, 30)

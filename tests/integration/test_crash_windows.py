@@ -28,7 +28,7 @@ from pipeline.models import (
     ValidationStatus,
 )
 from tests.money import a_signal
-from workers.adapters.rq_factory import FirmTimeout, OutOfTimeError
+from workers.adapters.deadline import FirmTimeout, OutOfTimeError
 from workers.endings import Release
 from workers.replay import Replay, ReplayOptions
 from workers.route import Router

@@ -31,7 +31,7 @@ def fleet(server_url: str, redis_client: Any, tmp_path: Path) -> Runtime:
 
 @contextmanager
 def a_worker_process(url: str, queue: str, folder: Path, mark: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`fleet work QUEUE` as it runs in production: it forks for every job. Its log is in the folder."""
+    """`fleet work QUEUE` as it runs in production. Its log is in the folder."""
     environ = {
         **os.environ,
         **LIVE_KEYS,

@@ -10,7 +10,8 @@ from redis.exceptions import NoPermissionError
 from rq.job import JobStatus
 
 from pipeline.errors import FleetError
-from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, QUEUES, JobQueues, build_worker, require_blmove, started
+from tests.delivery import an_inline_worker
+from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, QUEUES, JobQueues, require_blmove, started
 
 DEAD_PID = 4_194_303
 
@@ -31,7 +32,7 @@ def queues(rq_client: redis.Redis) -> JobQueues:
 def a_worker(queues: JobQueues, pid: int = DEAD_PID, host: str | None = None) -> Any:
     """A worker named like one of our processes, that a test lets go only part of the way."""
     name = f"work-immediate-{host or socket.gethostname()}-{pid}"
-    return build_worker(queues.queues[IMMEDIATE], name, "rq.SimpleWorker")
+    return an_inline_worker(queues.queues[IMMEDIATE], name)
 
 
 def begin(queues: JobQueues, how_far: str, host: str | None = None, pid: int = DEAD_PID) -> str:
@@ -146,12 +147,6 @@ def test_a_job_without_retries_left_is_not_started_a_fifth_time(queues: JobQueue
 def test_a_worker_listens_to_one_queue_only(queues: JobQueues) -> None:
     """Rule: two queues make RQ use BLPOP, which loses jobs."""
     assert a_worker(queues).queue_names() == [IMMEDIATE]
-
-
-def test_an_unknown_worker_class_is_refused_by_name(queues: JobQueues) -> None:
-    """Rule: a failure names the parameter, the value and what is valid."""
-    with pytest.raises(FleetError, match=r"workers\.worker_class is 'x'; valid: rq\.SimpleWorker, rq\.Worker"):
-        build_worker(queues.queues[IMMEDIATE], "w", "x")
 
 
 class Server:

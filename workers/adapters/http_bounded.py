@@ -1,8 +1,8 @@
 """HTTP with a bound: a call ends within its seconds, whatever the other side does; what is sent is sent once.
 
 Each call opens a connection of its own: an idle one that the other side has closed meanwhile would turn an order into
-an open question, and RQ forks a process for every job. Nothing is taken from the environment (no proxy, no netrc), no
-redirect is followed, no compression is accepted.
+an open question, and a work-horse that keeps a new descriptor is replaced. Nothing is taken from the environment (no
+proxy, no netrc), no redirect is followed, no compression is accepted.
 """
 
 import queue

@@ -29,15 +29,18 @@ if os.read(0, 1) == b"":
 """
 
 
-def die_with_parent() -> Callable[[], None] | None:
-    """What to pass as `preexec_fn`; None where the kernel has no such service and a `Watchdog` is needed."""
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:
+    """What to call first in a child (`preexec_fn`); `number` is what the kernel sends it at our end.
+
+    None where the kernel has no such service and a `Watchdog` is needed.
+    """
     if not ON_LINUX:
         return None
     libc, parent = ctypes.CDLL(None, use_errno=True), os.getpid()
 
     def before_exec() -> None:
-        """Ask for SIGTERM at the parent's death, and leave if it came before we asked."""
-        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0 or os.getppid() != parent:
+        """Ask for the signal at the parent's death, and leave if it came before we asked."""
+        if libc.prctl(PR_SET_PDEATHSIG, number) != 0 or os.getppid() != parent:
             os._exit(1)
 
     return before_exec

@@ -1,20 +1,18 @@
 """The one place that builds RQ queues, workers and registries: JSON only, our own jobs only, one queue a worker."""
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 from redis.exceptions import RedisError
-from rq import Queue, Retry, SimpleWorker, Worker
+from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
-from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
-from rq.worker import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from pipeline.errors import FleetError
@@ -27,6 +25,7 @@ from workers.adapters.rq_guard import (
     QUEUES,
     ForbiddenJobError,
     GuardedJob,
+    GuardedQueue,
     guarded,
     require_ours,
 )
@@ -40,39 +39,10 @@ __all__ = [
     "ForbiddenJobError",
     "GuardedJob",
     "JobQueues",
-    "build_worker",
     "require_blmove",
     "started",
+    "worker_options",
 ]
-
-
-class OutOfTimeError(BaseException):
-    """A job passed its time-out. No Exception: no stage may take it for a failure of its own and trade on."""
-
-
-class FirmTimeout(UnixSignalDeathPenalty):
-    """RQ's alarm; for a job it raises what only RQ catches."""
-
-    def handle_death_penalty(self, signum: int, frame: object) -> None:
-        """The alarm rang."""
-        if self._exception is JobTimeoutException:
-            raise OutOfTimeError(f"the job passed its time-out of {self._timeout} s")
-        super().handle_death_penalty(signum, frame)  # type: ignore[no-untyped-call]
-
-
-class ForkingWorker(Worker):
-    """RQ's worker: every job in a process of its own, which a time-out kills."""
-
-    death_penalty_class = FirmTimeout
-
-
-class InlineWorker(SimpleWorker):
-    """RQ's simple worker: jobs in its own process, for recordings with thousands of small ones."""
-
-    death_penalty_class = FirmTimeout
-
-
-WORKER_CLASSES: dict[str, type[BaseWorker]] = {"rq.Worker": ForkingWorker, "rq.SimpleWorker": InlineWorker}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +204,7 @@ class JobQueues:
         found = self._job_class.fetch_many([job_id], connection=self._connection, serializer=JSONSerializer)
         return found[0]
 
-    def _queue(self, name: str) -> Queue:
+    def _queue(self, name: str) -> GuardedQueue:
         return self._queue_class(
             name, connection=self._connection, serializer=JSONSerializer, job_class=self._job_class
         )
@@ -245,30 +215,20 @@ def started(queue: Queue) -> StartedJobRegistry:
     return StartedJobRegistry(queue=queue, serializer=JSONSerializer, job_class=queue.job_class)
 
 
-def build_worker(
-    queue: Queue,
-    name: str,
-    worker_class: str,
-    on_horse_death: Callable[[Job], None] | None = None,
-) -> BaseWorker:
-    """An RQ worker on ONE queue. Raises FleetError for an unknown class or a server that denies BLMOVE."""
-    if worker_class not in WORKER_CLASSES:
-        raise FleetError(f"workers.worker_class is {worker_class!r}; valid: {', '.join(sorted(WORKER_CLASSES))}")
+def worker_options(queue: Queue, name: str) -> dict[str, Any]:
+    """What every worker on this ONE queue is built with. Raises FleetError for a server that denies BLMOVE."""
     require_blmove(queue.connection)
-    handler = (lambda job, *_: on_horse_death(job)) if on_horse_death else None
-    return WORKER_CLASSES[worker_class](
-        [queue],
-        name=name,
-        connection=queue.connection,
-        job_class=queue.job_class,
-        queue_class=type(queue),
-        serializer=JSONSerializer,
-        worker_ttl=30,
-        maintenance_interval=30,
-        job_monitoring_interval=5,
-        log_job_description=False,
-        work_horse_killed_handler=handler,
-    )
+    return {
+        "name": name,
+        "connection": queue.connection,
+        "job_class": queue.job_class,
+        "queue_class": type(queue),
+        "serializer": JSONSerializer,
+        "worker_ttl": 30,
+        "maintenance_interval": 30,
+        "job_monitoring_interval": 5,
+        "log_job_description": False,
+    }
 
 
 def require_blmove(connection: "redis.Redis") -> None:

@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, NoReturn
 
 import orjson
@@ -20,6 +21,7 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job, JobStatus, parse_job_id
+from rq.utils import now
 
 from pipeline.errors import FleetError
 from workers.adapters.keys import DEAD_MAXLEN, Keys
@@ -208,9 +210,13 @@ class ForbiddenJobError(FleetError, NoSuchJobError):
 
 
 class GuardedJob(Job):
-    """A job of ours. RQ's own reading comes after the judgement, and its parsing of the data is not used at all."""
+    """A job of ours. RQ's own reading comes after the judgement, and its parsing of the data is not used at all.
+
+    `stored`: the fields that were judged.
+    """
 
     keys: ClassVar[Keys] = Keys()
+    stored: dict[bytes, bytes]
 
     def refresh(self) -> None:
         """Read the job. Raises ForbiddenJobError for what is none of ours, also when it is no hash at all."""
@@ -228,10 +234,32 @@ class GuardedJob(Job):
         if isinstance(payload, str):
             self._refuse(payload, data)
         try:
-            super().restore(raw_data)
-        except Exception as error:  # noqa: BLE001 - whatever RQ cannot read must not end the worker that met it
+            self._read(fields)
+        except Exception as error:  # noqa: BLE001 - whatever cannot be read must not end the worker that met it
             self._refuse(f"it cannot be read: {type(error).__name__}", data)
         self._func_name, self._instance, self._args, self._kwargs = payload
+        self.stored = fields
+
+    def _read(self, fields: Mapping[bytes, bytes]) -> None:
+        """Set what RQ's own reading sets, in a quarter of the time: what FIELDS does not name is empty."""
+        self.data = zlib.decompress(fields[b"data"])
+        self.created_at = _moment(fields.get(b"created_at")) or now()
+        self.enqueued_at, self.started_at, self.ended_at, self.last_heartbeat = (
+            _moment(fields.get(name)) for name in (b"enqueued_at", b"started_at", b"ended_at", b"last_heartbeat")
+        )
+        self.origin = fields[b"origin"].decode()
+        self.description = _words(fields.get(b"description"))
+        self.worker_name = _words(fields.get(b"worker_name"))
+        self.timeout, self.result_ttl, self.failure_ttl, self.retries_left, self.number_of_retries = (
+            int(found) if (found := fields.get(name)) else None
+            for name in (b"timeout", b"result_ttl", b"failure_ttl", b"retries_left", b"number_of_retries")
+        )
+        self._status = JobStatus(_words(fields.get(b"status")) or JobStatus.CREATED)
+        self.retry_intervals = [0] if fields.get(b"retry_intervals") else None
+        at_front = fields.get(b"enqueue_at_front")
+        self.enqueue_at_front = at_front == b"1" if at_front else None
+        packed = fields.get(b"exc_info")
+        self._exc_info = zlib.decompress(packed).decode() if packed else None
 
     @classmethod
     def fetch_many(cls, job_ids: Iterable[str], connection: redis.Redis, serializer: Any = None) -> list[Job | None]:
@@ -261,6 +289,18 @@ class GuardedJob(Job):
         raise ForbiddenJobError(f"job {_shown(self.id)}: {fault}; nothing was run")
 
 
+def _moment(raw: bytes | None) -> datetime | None:
+    """A moment as RQ writes it, always UTC."""
+    if not raw:
+        return None
+    found = datetime.fromisoformat(raw.decode())
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _words(raw: bytes | None) -> str | None:
+    return raw.decode() if raw else None
+
+
 class GuardedQueue(Queue):
     """A queue whose worker survives whatever stands in it: an id that is none, a job that is gone or not ours."""
 
@@ -273,9 +313,26 @@ class GuardedQueue(Queue):
             found = super().lmove(connection, queue_key, timeout)
             if found is None or JOB_ID.fullmatch(found[1]):
                 return found
-            bury(connection, cls.keys, "its id is none: letters, digits, _ and - only", found[1], b"")
-            _forget(connection, queue_key, found[1])
-            connection.delete(Job.redis_job_namespace_prefix.encode() + found[1])
+            cls._bury_id(connection, queue_key, found[1])
+
+    def admit(self, job_id: bytes, fields: dict[bytes, bytes]) -> Job | None:
+        """The job of an id that was taken together with its hash; None when it is none, gone or not ours."""
+        if not JOB_ID.fullmatch(job_id):
+            self._bury_id(self.connection, self.key, job_id)
+            return None
+        job = self.job_class(job_id.decode(), connection=self.connection, serializer=self.serializer)
+        try:
+            job.restore(fields) if fields else job.refresh()  # type: ignore[no-untyped-call]
+        except NoSuchJobError:
+            _forget(self.connection, self.key, job_id)
+            return None
+        return job
+
+    @classmethod
+    def _bury_id(cls, connection: redis.Redis, queue_key: str, job_id: bytes) -> None:
+        bury(connection, cls.keys, "its id is none: letters, digits, _ and - only", job_id, b"")
+        _forget(connection, queue_key, job_id)
+        connection.delete(Job.redis_job_namespace_prefix.encode() + job_id)
 
     @classmethod
     def _fetch_dequeued_job(cls, connection: redis.Redis, queue_key: str, job_id: str, *args: Any, **how: Any) -> Any:

@@ -1,0 +1,255 @@
+"""The warm worker: RQ's worker with a work-horse that is kept between jobs.
+
+All that RQ promises of a job holds, and RQ's tools read its books as before. What differs is where the work is done and
+what it costs. A job runs in a process that is preloaded and kept (`adapters.horse`); the worker alone keeps the books,
+in one script when a job begins and one when it ends (`adapters.rq_scripts`). The second also takes the next job, if one
+waits: the worker is free at that moment, so it holds nothing that another could run.
+"""
+
+import os
+import signal
+import time
+from datetime import timedelta
+from types import FrameType
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+import redis
+import structlog
+from rq import Queue, Retry, Worker
+from rq.exceptions import DequeueTimeout, StopRequested
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.utils import now
+from rq.worker.base import SHUTDOWN_SIGNAL, WorkerStatus
+
+from workers.adapters.deadline import FirmTimeout
+from workers.adapters.horse import AGAIN, DONE, FAILED, JOB
+from workers.adapters.rq_guard import GuardedQueue
+from workers.adapters.rq_scripts import JobBooks
+from workers.adapters.stable import Horse, Stable, StableError
+from workers.stop import Stop
+
+IDLE_S: Final = 0.5  # a wish to stop or a suspension is noticed within that
+BEAT: Final = timedelta(seconds=1)
+OVERTIME_S: Final = 1.0  # for the alarm inside the horse, before its worker kills it
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 15.0
+
+log = structlog.get_logger()
+
+
+class WarmWorker(Worker):
+    """Runs guarded jobs of ONE queue. Exception handlers are not called: the exception stays in the horse."""
+
+    death_penalty_class = FirmTimeout
+
+    def __init__(self, queue: GuardedQueue, *, stable: Stable, **options: Any) -> None:
+        """`stable` was made before this process had threads or connections; it is closed with the worker."""
+        super().__init__([queue], **options)
+        self._queue = queue
+        self._stable = stable
+        self._books = JobBooks(self.connection, queue, self.key, self.name)
+        self._wish = Stop()
+        self._horse: Horse | None = None
+        self._next: Job | None = None
+        self._not_suspended = False
+        self._stop_said = False
+
+    # ---- taking jobs ----
+
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
+        """Wait while workers are suspended; not asked again when the end of the last job told."""
+        known, self._not_suspended = self._not_suspended or self._next is not None, False
+        if not known:
+            super().check_for_suspension(burst)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """The next job, waiting for it unless `timeout` is None; None when nothing came. Raises StopRequested."""
+        job, self._next = self._next, None
+        if job is not None:
+            return job, self._queue
+        if self._state != WorkerStatus.IDLE:
+            self.set_state(WorkerStatus.IDLE)
+        idle_until = time.monotonic() + max_idle_time if max_idle_time is not None else float("inf")
+        pause = FIRST_PAUSE_S
+        while True:
+            if self._stop_requested:
+                raise StopRequested
+            try:
+                return self._await_job(block=timeout is not None)
+            except DequeueTimeout:
+                if time.monotonic() >= idle_until:
+                    return None
+                self._look_around()
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                log.warning("redis.disconnected", error=type(error).__name__, pause_s=pause)
+                self._wish.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _await_job(self, *, block: bool) -> tuple[Job, Queue] | None:
+        taken: Any = self.queue_class.dequeue_any(
+            [self._queue],
+            IDLE_S if block else None,  # type: ignore[arg-type] # Redis waits for parts of a second too
+            connection=self.connection,
+            job_class=self.job_class,
+            serializer=self.serializer,
+            death_penalty_class=self.death_penalty_class,
+        )
+        return taken and (taken[0], self._queue)
+
+    def _look_around(self) -> None:
+        """What an idle worker does twice a second."""
+        self._stable.tend()
+        self.check_for_suspension(burst=False)
+        if self.should_run_maintenance_tasks:
+            self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """A sign of life; not sent again within a second, for each job's scripts carry one."""
+        fresh = self.last_heartbeat is not None and now() - self.last_heartbeat < BEAT
+        if pipeline is not None or timeout is not None or not fresh:
+            super().heartbeat(timeout, pipeline)
+
+    # ---- one job ----
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Have the job run and write down how it ended."""
+        try:
+            horse = self._stable.ready_horse()
+        except StableError:
+            self._books.give_back(job)
+            raise
+        execution = self._begin(job)
+        if execution is None:
+            log.warning("job.disowned", job_id=job.id)
+            return
+        self._horse, self._horse_pid = horse, horse.pid
+        horse.tell(JOB, job.id.encode(), *_facts(job))
+        try:
+            overdue = self._watch(job, execution, horse)
+        finally:
+            self._horse, self._horse_pid = None, 0
+            self.executions.pop(execution.id, None)
+        self._end(job, queue, execution, horse, overdue=overdue)
+
+    def _begin(self, job: Job) -> Execution | None:
+        """Write down that the job begins; None when it is not this worker's any more."""
+        execution = Execution(uuid4().hex, job.id, self.connection, self.name)
+        execution._job = job  # noqa: SLF001 - as Execution.create does
+        if not self._books.start(job, execution, self.get_heartbeat_ttl(job)):
+            return None
+        self.executions[execution.id] = execution
+        self._state = WorkerStatus.BUSY
+        self.last_heartbeat = job.last_heartbeat = job.started_at = execution.created_at
+        job.worker_name = self.name
+        job._status = JobStatus.STARTED  # noqa: SLF001 - what the script wrote
+        return execution
+
+    def _watch(self, job: Job, execution: Execution, horse: Horse) -> bool:
+        """Wait for the job's end with signs of life; one that passes its time-out is killed. Whether it was."""
+        began = time.monotonic()
+        deadline = began + (job.timeout or Queue.DEFAULT_TIMEOUT) + OVERTIME_S
+        beat, overdue = began + self.job_monitoring_interval, False
+        while not self._stable.await_answer(horse, min(deadline, beat) - time.monotonic()):
+            if time.monotonic() >= deadline:
+                overdue, deadline = True, float("inf")
+                self._stable.kill(horse)
+            if time.monotonic() >= beat:
+                beat += self.job_monitoring_interval
+                self.maintain_heartbeats(job, execution)
+                self._say_stop()
+        return overdue
+
+    def _end(self, job: Job, queue: Queue, execution: Execution, horse: Horse, *, overdue: bool) -> None:
+        """Write down how the job ended."""
+        kind, parts = horse.answer or (None, [])
+        if kind == DONE:
+            self._finish(job, queue, execution, parts[0] if parts else None)
+            return
+        job.ended_at = now()
+        if not self._books.owns(execution):
+            log.warning("job.disowned", job_id=job.id)
+        elif kind == AGAIN:
+            most, intervals, at_front = orjson.loads(parts[0])
+            retry = Retry(most, intervals, enqueue_at_front=at_front)
+            self.handle_job_retry(job, queue, retry, queue.started_job_registry, execution)
+        elif kind == FAILED:
+            text = parts[0].decode()
+            log.error("job.failed", job_id=job.id, func=job.func_name, error=text)
+            self.handle_job_failure(job, queue, exc_string=text, execution=execution)
+        else:
+            self._end_without_answer(job, queue, execution, horse, overdue=overdue)
+        self.set_state(WorkerStatus.IDLE)
+
+    def _finish(self, job: Job, queue: Queue, execution: Execution, value: bytes | None) -> None:
+        """The job returned. The next one is taken in the same step, when there is nothing else to be done first."""
+        ttl = job.get_result_ttl(self.default_result_ttl)
+        take = not self._stop_requested and not self.should_run_maintenance_tasks
+        told = self._books.finish(job, execution, value, ttl, self.worker_ttl + 60, take=take)
+        self._state, self.last_heartbeat = WorkerStatus.IDLE, now()
+        self._not_suspended = not told.suspended
+        if not told.ours:
+            log.warning("job.disowned", job_id=job.id)
+        if told.dependents:
+            job._status = JobStatus.FINISHED  # noqa: SLF001 - what the script wrote
+            queue.enqueue_dependents(job)
+        if told.taken is not None:
+            self._next = self._queue.admit(told.taken, told.fields)
+
+    def _end_without_answer(self, job: Job, queue: Queue, execution: Execution, horse: Horse, *, overdue: bool) -> None:
+        """The horse died over the job: stopped by a command, killed at the deadline, or ended by itself."""
+        if self._stopped_job_id == job.id:
+            self._handle_stopped_job(job, queue, execution)
+            return
+        status = horse.status or 0
+        signal_text = f" (signal {os.WTERMSIG(status)})" if os.WIFSIGNALED(status) else ""
+        cause = f"it passed its time-out of {job.timeout} s" if overdue else ""
+        text = f"Work-horse terminated unexpectedly; waitpid returned {status}{signal_text}; {cause}"
+        log.warning("job.died", job_id=job.id, status=status, overdue=overdue)
+        self.handle_work_horse_killed(job, horse.pid, status, None)  # type: ignore[no-untyped-call]
+        self.handle_job_failure(job, queue, exc_string=text, execution=execution)
+
+    # ---- the end ----
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
+        """Stop after the running job. Only a flag: a signal may come in the middle of a conversation with Redis."""
+        self._shutdown_requested_date = now()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.request_force_stop)
+        self._stop_requested = True
+        self._wish.set()
+
+    def kill_horse(self, sig: signal.Signals = SHUTDOWN_SIGNAL) -> None:  # noqa: ARG002 - there is one way
+        """End the horse that works, and what it started."""
+        if self._horse is not None:
+            self._stable.kill(self._horse)
+
+    def wait_for_horse(self) -> tuple[None, None, None]:
+        """Closing the stable waits for all."""
+        return None, None, None
+
+    def teardown(self) -> None:
+        """Put back what was taken and not begun, end the horses, leave the books."""
+        job, self._next = self._next, None
+        try:
+            if job is not None:
+                self._books.give_back(job)
+        finally:
+            self._stable.close()
+            super().teardown()  # type: ignore[no-untyped-call]
+
+    def _say_stop(self) -> None:
+        """Write down, once, that this worker was asked to stop while it is busy."""
+        if self._stop_requested and not self._stop_said:
+            self._stop_said = True
+            self.set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+
+
+def _facts(job: Any) -> list[bytes]:
+    """The job's hash as it was judged, with what its beginning changed."""
+    begun = {b"status": b"started", b"worker_name": job.worker_name.encode()}
+    return [part for pair in {**job.stored, **begun}.items() for part in pair]
