@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import FleetError
 from pipeline.models import ExecutionResult, TradingState
 from workers.adapters.control_memory import Act
-from workers.reconcile import Drift
+from workers.drift import Drift
 from workers.wiring import Runtime
 
 

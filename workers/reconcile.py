@@ -11,33 +11,25 @@ from pipeline.models import BracketOrder, ListedOrder, OrderReport, Position, Re
 from pipeline.ports import BookSnapshot, Broker, Control, Intent, Intents, Ledger, Sessions, Statement
 from workers.adapters.alarms import Alarm, Alarms
 from workers.adapters.truth import Comparison, Truth
+from workers.drift import Drift, Looks
 from workers.settlement import WORKING
 
-LOOKS = 3  # a fill between two readings is no drift: it must be seen in so many looks, each after a settlement
+READINGS = 3  # of the venue's whole book, until nothing filled during one
 BY = "reconcile"
 DRIFT, RESTORED, SILENT, LATE = "book_drift", "order_restored", "venue_silent", "close_waiting"
 CLOCKS_DIFFER_BY = timedelta(minutes=1)  # at most, the venue's and ours
 LOOK_BACK = timedelta(days=6)  # an order that ended is known here for 7 days: none is taken for a forgotten one
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """One difference. `subject`: a symbol, an order, or "cash"."""
-
-    subject: str
-    ours: str
-    theirs: str
-
-    def __str__(self) -> str:
-        """In a person's words."""
-        return f"{self.subject}: we have {self.ours}, the broker has {self.theirs}"
-
-
 @dataclass(slots=True)
 class _Findings:
-    """What the looks found. `restored`: our orders that were forgotten here; `late`: closing orders that wait."""
+    """What the looks found. `undecided`: so much fills that nothing can be said of some difference.
+
+    `restored`: our orders that were forgotten here; `late`: closing orders that wait.
+    """
 
     drifts: tuple[Drift, ...] = ()
+    undecided: bool = False
     restored: list[BracketOrder] = field(default_factory=list)
     late: tuple[Intent, ...] = ()
 
@@ -77,8 +69,8 @@ class Reconciler:
     def cycle(self, as_of: datetime) -> tuple[Drift, ...]:
         """One cycle: drift sets REDUCING and an alarm each; what is left to explain.
 
-        Only then entries may count on the broker's book. Raises TransientError and BrokerError, after an alarm, when
-        the broker cannot be asked.
+        Only then entries may count on the broker's book; not after a cycle that could not decide. Raises
+        TransientError and BrokerError, after an alarm, when the broker cannot be asked.
         """
         try:
             comparison = self._truth.begin()
@@ -89,7 +81,8 @@ class Reconciler:
         self._tell(found, as_of)
         if found.drifts:
             self._control.reduce(BY, f"drift: {'; '.join(map(str, found.drifts))[:400]}", as_of)
-        self._truth.confirm(comparison)
+        if not found.undecided:
+            self._truth.confirm(comparison)
         return found.drifts
 
     def look(self, as_of: datetime) -> tuple[Drift, ...]:
@@ -116,17 +109,17 @@ class Reconciler:
 
     def _findings(self, as_of: datetime, comparison: Comparison) -> _Findings:
         found, since = _Findings(), _since(comparison)
-        for _ in range(LOOKS):
+        looks = Looks()
+        while looks.goes_on:
             listed = self._broker.orders(since)
             own, foreign = self._strangers(listed)
             found.restored += self._take_up(own)
             book = self._book(as_of, since)
             intents = self._intents.open()
             missing = self._missing(intents, listed)
-            found.drifts = (*self._positions(book), *self._cash(book), *missing, *map(_foreign, foreign))
+            looks.add((*self._positions(book), *self._cash(book), *missing, *map(_foreign, foreign)))
             found.late = tuple(intent for intent in intents if self._is_late(intent, as_of))
-            if not found.drifts:
-                break
+        found.drifts, found.undecided = looks.drifts, looks.undecided
         return found
 
     def _book(self, as_of: datetime, since: datetime | None) -> BookSnapshot:
@@ -142,7 +135,7 @@ class Reconciler:
 
     def _statement(self, as_of: datetime, since: datetime | None) -> tuple[tuple[ListedOrder, ...], Statement]:
         """Orders, positions and cash of one moment: nothing filled while they were read. Raises BrokerError."""
-        for _ in range(LOOKS):
+        for _ in range(READINGS):
             listed = self._broker.orders(since)
             positions, cash = self._broker.positions(), self._broker.account().cash
             if self._broker.orders(since) == listed:
@@ -153,7 +146,7 @@ class Reconciler:
                     for fill in one.report.fills
                 )
                 return listed, Statement(cash, positions, marks, fills)
-        raise BrokerError(f"the venue's book changed in each of {LOOKS} readings; valid: one without a change")
+        raise BrokerError(f"the venue's book changed in each of {READINGS} readings; valid: one without a change")
 
     def _mark(self, position: Position, as_of: datetime) -> Decimal:
         quote = self._broker.quote(position.symbol, as_of)
@@ -205,13 +198,17 @@ class Reconciler:
         theirs = self._broker.positions()
         symbols = sorted(book.positions.keys() | theirs.keys())
         pairs = [(symbol, _shares(book.positions.get(symbol)), _shares(theirs.get(symbol))) for symbol in symbols]
-        return [Drift(symbol, f"{mine} shares", f"{other} shares") for symbol, mine, other in pairs if mine != other]
+        return [
+            Drift(symbol, f"{mine} shares", f"{other} shares", Decimal(other - mine))
+            for symbol, mine, other in pairs
+            if mine != other
+        ]
 
     def _cash(self, book: BookSnapshot) -> list[Drift]:
         theirs = self._broker.account().cash
         if abs(book.cash - theirs) <= self._cash_tolerance:
             return []
-        return [Drift("cash", f"{book.cash:.2f} USD", f"{theirs:.2f} USD")]
+        return [Drift("cash", f"{book.cash:.2f} USD", f"{theirs:.2f} USD", theirs - book.cash)]
 
     def _missing(self, intents: Sequence[Intent], listed: Sequence[ListedOrder]) -> list[Drift]:
         """Orders the broker once confirmed as working and does not know any more."""

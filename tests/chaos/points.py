@@ -36,6 +36,7 @@ MODE: Final = struct.Struct("<dd")  # seconds between deaths of a role, chance o
 BEFORE, AFTER = "before", "after"
 PARTS_SHOWN: Final = 4
 QUIET: Final = -1.0
+NO_CALL: Final = "an empty pipeline"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -90,9 +91,9 @@ class Points:
         points = {Point(*line.split("\t")) for line in lines}
         return {point: Count(*self._read(_slot(point))) for point in sorted(points)}
 
-    def untested(self) -> list[Point]:
-        """Points that were reached and at which nobody died."""
-        return [point for point, count in self.counts().items() if count.killed == 0]
+    def untested(self, *, calls: bool = False) -> list[Point]:
+        """Points that were reached and at which nobody died; `calls`: only if nobody died on its other side either."""
+        return untested(self.counts(), calls=calls)
 
     # ---- what a process does -----------------------------------------------------------------------------
 
@@ -136,6 +137,13 @@ class Points:
         MODE.pack_into(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size, every_s, again)
 
 
+def untested(counts: dict[Point, Count], *, calls: bool = False) -> list[Point]:
+    """As `Points.untested` says, of these counts."""
+    tested = {(point.role, point.caller, point.call) for point, count in counts.items() if count.killed}
+    alive = [point for point, count in counts.items() if not count.killed]
+    return [point for point in alive if not calls or (point.role, point.caller, point.call) not in tested]
+
+
 def _slot(point: Point) -> int:
     return zlib.crc32(_line(point).encode()) % SLOTS
 
@@ -156,7 +164,7 @@ def trace(points: Points, role: str, horse: str | None = None) -> None:
 
     @contextmanager
     def at(call: str) -> Iterator[None]:
-        if getattr(inside, "call", None):
+        if call == NO_CALL or getattr(inside, "call", None):
             yield
             return
         who = role if os.getpid() == mine or horse is None else horse
@@ -197,7 +205,7 @@ def _pipeline(pipeline: Any) -> str:
     """The commands of a pipeline, each named once."""
     names = list(dict.fromkeys(_word(command[0]) for command in pipeline.command_stack))
     shown = "+".join(names[:PARTS_SHOWN]) + ("+..." if len(names) > PARTS_SHOWN else "")
-    return f"[{shown or 'nothing'}]"
+    return f"[{shown}]" if names else NO_CALL
 
 
 def _caller(frame: FrameType | None) -> str:

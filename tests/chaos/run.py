@@ -76,6 +76,7 @@ class Plan:
     every_s: float = 0.25  # seconds between two deaths of one role
     again: float = 0.0  # chance of a death at a point that was killed before
     toxics: float = 0.0  # share of the venue's answers that are lies
+    both_sides: bool = True  # a call is tested by a death before it and one after it; else by one of them
 
 
 @dataclass
@@ -92,12 +93,8 @@ class Report:
     lives: int
     at_limit: list[str]
     points: dict[Point, Count] = field(default_factory=dict)
+    untested: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-
-    @property
-    def untested(self) -> list[Point]:
-        """Points that were reached and at which nobody died."""
-        return [point for point, count in self.points.items() if not count.killed]
 
     def json(self) -> str:
         """For a program; points as text."""
@@ -161,7 +158,7 @@ class ChaosRun:
             self._points.calm()
             self._say("quiet: nobody dies any more")
             left = self._come_to_rest()
-            if left or not self._points.untested() or time.monotonic() - begun > self._plan.max_s:
+            if left or not self._untested() or time.monotonic() - begun > self._plan.max_s:
                 return left | self._end()
 
     def _environment(self, url: str) -> dict[str, str]:
@@ -199,18 +196,21 @@ class ChaosRun:
             return True
         tally = self._fleet.journal.tally()
         counts = tally.get("legs", 0) >= plan.legs and tally.get("orders", 0) >= plan.orders
-        return counts and not self._points.untested()
+        return counts and not self._untested()
+
+    def _untested(self) -> list[Point]:
+        return self._points.untested(calls=not self._plan.both_sides)
 
     def _progress(self, seconds: float) -> str:
         points = self._points.counts()
         tested = sum(1 for count in points.values() if count.killed)
         kills = sum(count.killed for count in points.values())
-        tally, few = self._fleet.journal.tally(), self._points.untested()[:2]
+        tally, few = self._fleet.journal.tally(), self._untested()
         return (
             f"{seconds:5.0f} s  {kills} kills, {tested} of {len(points)} points, "
             f"{tally.get('legs', 0)} legs, {tally.get('orders', 0)} orders, "
             f"{self._fleet.inbox.waiting()} to route, jobs {list(self._fleet.queues.depths().values())}"
-            f"{''.join(f'; to be tested: {point}' for point in few) if len(points) - tested <= FEW else ''}"
+            f"{''.join(f'; to be tested: {point}' for point in few[:2]) if len(few) <= FEW else ''}"
         )
 
     def _post(self) -> None:
@@ -324,6 +324,7 @@ class ChaosRun:
             lives=self._crew.lives,
             at_limit=sorted(at_limit(evidence)),
             points=points,
+            untested=[str(point) for point in self._untested()],
             broken=broken(evidence),
         )
 

@@ -26,8 +26,9 @@ from workers.adapters.journal_redis import RedisJournal
 from workers.adapters.ledger_redis import RedisLedger
 from workers.adapters.paper_redis import RedisPaperStore
 from workers.adapters.truth import MemoryTruth
+from workers.drift import Drift
 from workers.endings import settle_orders
-from workers.reconcile import Drift, Reconciler
+from workers.reconcile import Reconciler
 from workers.settlement import Settlement
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE")

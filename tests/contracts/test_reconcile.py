@@ -18,7 +18,8 @@ from tests.deciding import Worker, active
 from tests.money import NOW, SESSION, D, FakeMarket, WeekdaySessions, a_fill, an_order, at
 from workers.adapters.alarms import Alarm, MemoryAlarms, RedisAlarms
 from workers.adapters.truth import MemoryTruth
-from workers.reconcile import Drift, Reconciler
+from workers.drift import Drift
+from workers.reconcile import Reconciler
 
 HALF_PAST = at("15:30")
 
