@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from pipeline.models import AnalyzedMessage, Outcome
+from pipeline.models import AnalyzedMessage, Outcome, TradingState
 from pipeline.router import leg_id
 from tests.venue.book import Book
 from workers.adapters.rq_factory import QUEUES, started
@@ -46,7 +46,7 @@ class Evidence:
 
 def broken(evidence: Evidence) -> list[str]:
     """Every promise that does not hold, in words; empty when all do."""
-    checks = (_legs, _tally, _orders, _reports, _books, _limits, _left_behind, _lives)
+    checks = (_legs, _tally, _orders, _reports, _books, _limits, _permission, _left_behind, _lives)
     return [f"{check.__name__.strip('_')}: {fault}" for check in checks for fault in check(evidence)]
 
 
@@ -147,6 +147,14 @@ def _limits(e: Evidence) -> Iterator[str]:
             yield f"event {event.number}: {event.worst} USD in all, limit {gross:.2f}"
         if event.open_symbols > e.limits.open_positions:
             yield f"event {event.number}: {event.open_symbols} symbols, limit {e.limits.open_positions}"
+
+
+def _permission(e: Evidence) -> Iterator[str]:
+    """Nothing made the fleet reduce itself: no difference between the books was more than one in motion."""
+    control: Any = e.fleet.client
+    said = control.hgetall(e.fleet.keys.control())
+    if said["trading_state"] != TradingState.ACTIVE:
+        yield f"{said['trading_state']} by {said['by']}: {said['reason']}"
 
 
 def at_limit(e: Evidence) -> set[str]:
