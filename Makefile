@@ -30,6 +30,7 @@ SEED ?= 20141122
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.chaos --seed $(SEED) --page docs/reliability.md
 	$(BIN)/python -m tests.chaos --seed $(SEED) --sabotage all
+	$(BIN)/python -m pytest tests/properties/test_input.py --hypothesis-profile=chaos --timeout=0
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/properties --hypothesis-profile=chaos --timeout=0
