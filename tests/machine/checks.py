@@ -70,7 +70,8 @@ def the_books_agree(world: World) -> None:
     assert book.cash == world.store.cash()
     held = {symbol: position.quantity for symbol, position in world.store.holdings().items()}
     assert {symbol: position.quantity for symbol, position in book.positions.items()} == held
-    assert world.ledger._fills.keys() == filled
+    assert {fill_id for _, fill_id in world.ledger._fills} == filled
+    assert len(world.ledger._fills) == len(filled)
     assert [alarm for alarm in world.alarms.open() if alarm.code == "book_drift"] == []
 
 
