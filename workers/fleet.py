@@ -139,7 +139,7 @@ def run(fleet: Runtime, environ: Mapping[str, str], stop: Stop, revive: Callable
     settings = fleet.settings
     now = fleet.clock.now()
     fleet.initialise_if_empty("fleet run", now)
-    fleet.reconcile_first(f"fleet run at {now.isoformat()}")
+    fleet.reconcile_first(f"fleet run at {now:%Y-%m-%d %H:%M:%S.%f}")
     return Crew(fleet, everything(settings), environ, settings.data_dir / "logs", revive).run(stop)
 
 

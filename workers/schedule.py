@@ -101,9 +101,9 @@ class Scheduler:
         return self.queues.enqueue(MAINTENANCE, "settle", job_id, (now.isoformat(),), f"settle at {now:%Y-%m-%d %H:%M}")
 
     def queue_reconcile(self, starter: str) -> int:
-        """A reconciliation at the start of the process of this name."""
+        """A reconciliation at the start of what `starter` names, once for each name."""
         job_id = f"reconcile-{_short(starter)}"
-        return self.queues.enqueue(MAINTENANCE, "reconcile", job_id, (), f"reconcile at the start of {starter}")
+        return self.queues.enqueue(MAINTENANCE, "reconcile", job_id, (), "reconcile at a start")
 
     # ---- what jobs ask for ----
 
