@@ -197,22 +197,23 @@ class AnalyzedMessage(Frozen):
         return self.message.message_id
 
 
-class Vote(Frozen):
-    """One leg waiting for consensus, compact: this is an element of the Redis list `fleet:batch:{SYMBOL}`.
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One leg waiting for consensus, compact: an element of the Redis list `fleet:batch:{SYMBOL}`.
 
-    `at` is when the vote counts: the moment the post was known (aware UTC). `urgent` legs vote too, but
-    their outcome is their own.
+    `at` is when the vote counts: the moment the post was known. Both times are aware UTC, `score` is in [-1, 1],
+    `confidence` in [0, 1]: the message said so when it was read, and the list's reader asks again. `urgent` legs
+    vote too, but their outcome is their own. `text` is the fingerprint, never the words.
     """
 
-    v: Literal[1] = 1
     id: str
     by: str
     label: Label
-    score: float = Field(ge=-1, le=1)
-    confidence: float = Field(ge=0, le=1)
-    created_at: AwareDatetime
-    at: AwareDatetime
-    text: str  # the fingerprint, never the words
+    score: float
+    confidence: float
+    created_at: datetime
+    at: datetime
+    text: str
     urgent: bool = False
 
 

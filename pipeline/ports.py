@@ -28,7 +28,7 @@ from pipeline.models import (
     TradingState,
     Vote,
 )
-from pipeline.router import Leg
+from pipeline.router import Leg, Routable
 
 # ---- messages ----------------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ class Claim:
 class Backlog(Protocol):
     """The per-symbol lists of votes and the memory of texts."""
 
-    def accept(self, routed: Sequence[tuple[AnalyzedMessage, tuple[Leg, ...]]]) -> list[tuple[Leg, ...]]:
+    def accept(self, routed: Sequence[tuple[Routable, tuple[Leg, ...]]]) -> list[tuple[Leg, ...]]:
         """Open every leg and append its vote, once: repeating it changes nothing.
 
         Answers the legs as they go now: one null leg for a near-duplicate, none for a message routed before.

@@ -1,12 +1,14 @@
 """Which way each leg of a message goes: to the market at once, to a vote, or to its end (STAGES 2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol
 
 from pydantic import Field
 
-from pipeline.models import AnalyzedMessage, Frozen, Label, Outcome, Refusal, Stage, Vote
+from pipeline.models import Frozen, Label, Outcome, Refusal, Stage, Vote
 
 
 class RouterSettings(Frozen):
@@ -16,6 +18,64 @@ class RouterSettings(Frozen):
     max_age_batch_s: float = Field(default=120, gt=0, le=604_800, description="seconds; older votes end expired")
     max_cashtags: int = Field(default=3, ge=1, le=100, description="cashtags; a post with more is a list post")
     duplicate_window_s: float = Field(default=86_400, ge=0, le=604_800, description="seconds a text stays known")
+
+
+class Post(Protocol):
+    """What routing asks of a post. `SocialMessage` has it."""
+
+    @property
+    def source(self) -> str: ...  # noqa: D102
+    @property
+    def author(self) -> str: ...  # noqa: D102
+    @property
+    def created_at(self) -> datetime: ...  # noqa: D102
+    @property
+    def received_at(self) -> datetime: ...  # noqa: D102
+
+
+class Reading(Protocol):
+    """What routing asks of a sentiment. `Sentiment` has it."""
+
+    @property
+    def label(self) -> Label: ...  # noqa: D102
+    @property
+    def score(self) -> float: ...  # noqa: D102
+    @property
+    def confidence(self) -> float: ...  # noqa: D102
+
+
+class Symbols(Protocol):
+    """What routing asks of the symbols of a post. `TickerReading` has it."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def outside(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def primary(self) -> str | None: ...  # noqa: D102
+    @property
+    def cashtags(self) -> int: ...  # noqa: D102
+    @property
+    def named(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
+class Routable(Protocol):
+    """What routing asks of an analyzed message. `AnalyzedMessage` has it, and lighter readings of the same body."""
+
+    @property
+    def message_id(self) -> str: ...  # noqa: D102
+    @property
+    def message(self) -> Post: ...  # noqa: D102
+    @property
+    def sentiment(self) -> Reading: ...  # noqa: D102
+    @property
+    def tickers(self) -> Symbols: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def spam(self) -> str | None: ...  # noqa: D102
+    @property
+    def by_symbol(self) -> Mapping[str, Reading]: ...  # noqa: D102
 
 
 class Fate(StrEnum):
@@ -56,7 +116,7 @@ def leg_id(message_id: str, symbol: str | None) -> str:
     return f"{message_id}:{symbol or '-'}"
 
 
-def first_leg_id(message: AnalyzedMessage) -> str:
+def first_leg_id(message: Routable) -> str:
     """The leg by which a message routed before is known: a pure function of the post, whatever the rules are by now.
 
     A post refused as a whole has its null leg instead.
@@ -65,13 +125,13 @@ def first_leg_id(message: AnalyzedMessage) -> str:
     return leg_id(message.message_id, symbols[0] if symbols else None)
 
 
-def is_high_signal(message: AnalyzedMessage, threshold: float) -> bool:
+def is_high_signal(message: Routable, threshold: float) -> bool:
     """Whether the post is urgent: confidence at or over the threshold and not neutral (seed)."""
     return message.sentiment.label is not Label.NEUTRAL and message.sentiment.confidence >= threshold
 
 
 def route(
-    message: AnalyzedMessage, as_of: datetime, deny: DenyList, settings: RouterSettings, threshold: float
+    message: Routable, as_of: datetime, deny: DenyList, settings: RouterSettings, threshold: float
 ) -> tuple[Leg, ...]:
     """Every leg of the message, at least one, in the post's order; a post refused as a whole has one null leg.
 
@@ -91,12 +151,12 @@ def route(
     return (*inside, *outside)
 
 
-def _voices(message: AnalyzedMessage) -> tuple[str, ...]:
+def _voices(message: Routable) -> tuple[str, ...]:
     """Companies named in words of which the post says something of their own: they vote."""
     return tuple(symbol for symbol in message.tickers.named if symbol in message.by_symbol)
 
 
-def end_as_duplicate(message: AnalyzedMessage, first: str) -> tuple[Leg, ...]:
+def end_as_duplicate(message: Routable, first: str) -> tuple[Leg, ...]:
     """The one null leg of a near-duplicate of the message `first`."""
     return (_end(message, None, Outcome.DUPLICATE, "near_duplicate", first, "a text of its own within the window"),)
 
@@ -106,9 +166,7 @@ def remembers_text(legs: tuple[Leg, ...]) -> bool:
     return any(leg.fate is not Fate.END for leg in legs)
 
 
-def _refuse_whole(
-    message: AnalyzedMessage, deny: DenyList, settings: RouterSettings
-) -> tuple[Outcome, str, str, str] | None:
+def _refuse_whole(message: Routable, deny: DenyList, settings: RouterSettings) -> tuple[Outcome, str, str, str] | None:
     tickers = message.tickers
     if message.message.source in deny.sources:
         return Outcome.SPAM, "denied_source", message.message.source, ""
@@ -124,7 +182,7 @@ def _refuse_whole(
 
 
 def _route_leg(
-    message: AnalyzedMessage,
+    message: Routable,
     symbol: str,
     as_of: datetime,
     deny: DenyList,
@@ -148,9 +206,9 @@ def _route_leg(
     )
 
 
-def vote_of(message: AnalyzedMessage, symbol: str, as_of: datetime, *, urgent: bool) -> Vote:
+def vote_of(message: Routable, symbol: str, as_of: datetime, *, urgent: bool) -> Vote:
     """What the message says of the symbol as one compact vote that counts from `as_of` on."""
-    sentiment = message.sentiment_of(symbol)
+    sentiment = message.by_symbol.get(symbol, message.sentiment)
     return Vote(
         id=message.message_id,
         by=message.message.author,
@@ -164,9 +222,7 @@ def vote_of(message: AnalyzedMessage, symbol: str, as_of: datetime, *, urgent: b
     )
 
 
-def _end(
-    message: AnalyzedMessage, symbol: str | None, outcome: Outcome, rule: str, observed: str, limit: str = ""
-) -> Leg:
+def _end(message: Routable, symbol: str | None, outcome: Outcome, rule: str, observed: str, limit: str = "") -> Leg:
     return Leg(
         leg_id=leg_id(message.message_id, symbol),
         message_id=message.message_id,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.models import Bars, Direction, FloatArray, Indicators, Signal, Validation, ValidationStatus, Vote
+from pipeline.models import Bars, Direction, FloatArray, Indicators, Label, Signal, Validation, ValidationStatus, Vote
 from workers.adapters.calendar import ExchangeSessions
 
 FIRST, LAST = date(2012, 1, 1), date(2016, 12, 31)
@@ -139,5 +139,5 @@ def a_validation(status: ValidationStatus = ValidationStatus.PASS, **reading: An
 def a_vote(by: str = "bob", text: str = "text-2", label: str = "bullish", **changes: Any) -> Vote:
     """A vote of someone else, one minute before Wednesday noon."""
     known = changes.pop("at", WEDNESDAY_NOON - timedelta(minutes=1))
-    fields = {"id": f"{by}-{text}", "by": by, "text": text, "label": label, "score": 0.5, "confidence": 0.6}
-    return Vote.model_validate(fields | {"created_at": known, "at": known} | changes)
+    fields: dict[str, Any] = {"id": f"{by}-{text}", "by": by, "text": text, "label": Label(label), "score": 0.5}
+    return Vote(**(fields | {"confidence": 0.6, "created_at": known, "at": known} | changes))

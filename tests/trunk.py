@@ -68,17 +68,17 @@ def a_message(
 def a_vote(number: int = 1, label: Label | str = Label.BULLISH, confidence: float = 0.8, **facts: Any) -> Vote:
     """A vote of an author and a text of its own, at Wednesday noon; |score| 0.5 in the label's direction."""
     at = facts.pop("at", NOON)
-    fields = {
+    fields: dict[str, Any] = {
         "id": f"test-{number}",
         "by": f"author-{number}",
-        "label": label,
+        "label": Label(label),
         "score": 0.5 * SIGN[Label(label)],
         "confidence": confidence,
         "created_at": at,
         "at": at,
         "text": f"text-{number}",
     }
-    return Vote.model_validate(fields | facts)
+    return Vote(**(fields | facts))
 
 
 def votes(bullish: int = 0, bearish: int = 0, neutral: int = 0, **facts: Any) -> tuple[Vote, ...]:

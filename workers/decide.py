@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Literal
 
-import orjson
-
 from pipeline.consensus import window_of
 from pipeline.errors import SymbolBusyError
 from pipeline.models import Outcome, ProcessResult, Refusal, Stage, Vote
@@ -21,6 +19,7 @@ from workers.adapters.inbox_redis import RedisInbox
 from workers.adapters.journal_redis import RedisJournal
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.adapters.votes_cache import CachedVotes
+from workers.adapters.wire_votes import named_by
 from workers.canonical import log_decision
 from workers.endings import Release, release_held, settle_orders
 from workers.settlement import Settlement
@@ -203,7 +202,7 @@ class Decider:
         """Votes that cannot be read are kept as a dead letter; every leg that can be named ends."""
         symbol, raw = claim_id.rsplit("-", 1)[0], self.backlog.raw(claim_id)
         self.inbox.bury("worker", "damaged_votes", claim_id, "\n".join(raw).encode(), refused=False)
-        legs = [leg_id(name, symbol) for vote in raw if (name := _named(vote)) is not None]
+        legs = [leg_id(name, symbol) for vote in raw if (name := named_by(vote)) is not None]
         self._fail(claim_id, symbol, legs, "three_strikes", reason, as_of)
         self.backlog.finish(claim_id)
 
@@ -227,16 +226,6 @@ class Decider:
         )
         self.journal.record([(result, tuple(legs))])
         return result.status
-
-
-def _named(vote: str) -> str | None:
-    """The message id of a vote of our own that may otherwise be damaged; None for an urgent one or for no id."""
-    try:
-        fields = orjson.loads(vote)
-    except orjson.JSONDecodeError:
-        return None
-    name = fields.get("id") if isinstance(fields, dict) and not fields.get("urgent") else None
-    return name if isinstance(name, str) else None
 
 
 def _by_window(votes: Iterable[Vote], interval_s: int) -> list[tuple[int, tuple[Vote, ...]]]:

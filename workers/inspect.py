@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from pipeline.errors import SettingsError
+from workers.adapters.wire_votes import vote_fields
 from workers.wiring import Runtime
 
 WORDS = ("decisions", "orders", "positions", "lists", "claims", "control", "alarms", "keys")
@@ -26,7 +27,7 @@ def inspect(fleet: Runtime, what: str, limit: int) -> list[dict[str, Any]]:
     if what in readers:
         return readers[what](fleet, limit)
     if what.isupper():
-        return [orjson.loads(vote) for vote in _any(fleet).lrange(fleet.keys.batch(what), 0, limit - 1)]
+        return [vote_fields(vote) for vote in _any(fleet).lrange(fleet.keys.batch(what), 0, limit - 1)]
     raise SettingsError(f"WHAT is {what!r}; valid: {', '.join(WORDS)}, or a symbol in capitals")
 
 

@@ -1,4 +1,4 @@
-"""The router's turn: read a chunk, decide every leg, hand over, then acknowledge."""
+"""The router's turn: read a chunk, decide every leg, then hand over and acknowledge in one step."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Literal
 
 import structlog
-from pydantic import ValidationError
 
-from pipeline.models import AnalyzedMessage, OrchestratorState
-from pipeline.router import DenyList, Fate, Leg, RouterSettings, route
+from pipeline.models import OrchestratorState
+from pipeline.router import DenyList, Fate, Leg, Routable, RouterSettings, route
 from workers.adapters.backlog_redis import RedisBacklog
-from workers.adapters.inbox_redis import Delivery, RedisInbox
+from workers.adapters.inbox_redis import RedisInbox
+from workers.adapters.packed_jobs import PackedJob
+from workers.adapters.route_script import Turn, Unreadable
 from workers.adapters.rq_factory import IMMEDIATE, JobQueues
-from workers.adapters.state_redis import RedisState
+from workers.adapters.take_script import Delivery, Taken
+from workers.adapters.wire_posts import post_of
 from workers.schedule import Scheduler
 
 TAKE_OVER_EVERY_S = 2.0
@@ -24,92 +26,93 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Router:
-    """One consumer of the group. `now` is asked once a turn (live); in event time a post's own time counts."""
+    """One consumer of the group. `now` replaces the server's clock (live); in event time a post's own time counts."""
 
     consumer: str
     inbox: RedisInbox
     backlog: RedisBacklog
     queues: JobQueues
     scheduler: Scheduler
-    state: RedisState
-    deny: Callable[[], DenyList]
-    now: Callable[[], datetime]
     clock: Literal["live", "event"]
     settings: RouterSettings
     threshold: float
     max_buffer_size: int
     max_buffered_total: int
-    chunk: int = 200
+    chunk: int = 500
     block_ms: int = 1000
     take_over_idle_ms: int = 5000
+    now: Callable[[], datetime] | None = None
     _next_take_over: float = field(default=0.0)
 
     def step(self) -> int:
         """One turn: how many messages were routed. Nothing is read while the fleet is STOPPED or the backlog full."""
-        if self.state.read() is OrchestratorState.STOPPED:
-            time.sleep(self.block_ms / 1000)
+        taken = self._take()
+        if not taken.deliveries:
+            self._pause(taken)
             return 0
-        if self.backlog.buffered() >= self.max_buffered_total:
-            log.warning("backlog.filled", limit=self.max_buffered_total)
-            time.sleep(self.block_ms / 1000)
-            return 0
-        deliveries = self._deliveries()
-        if not deliveries:
-            return 0
-        self._route(deliveries)
-        self.inbox.acknowledge([delivery.entry_id for delivery in deliveries])
-        return len(deliveries)
+        self._route(taken)
+        return len(taken.deliveries)
 
-    def _deliveries(self) -> list[Delivery]:
+    def _take(self) -> Taken:
+        idle_ms = -1
         if time.monotonic() >= self._next_take_over:
-            self._next_take_over = time.monotonic() + TAKE_OVER_EVERY_S
-            stranded = self.inbox.take_over(self.consumer, self.take_over_idle_ms, self.chunk)
-            if stranded:
-                return stranded
-        return self.inbox.read(self.consumer, self.chunk, self.block_ms)
+            self._next_take_over, idle_ms = time.monotonic() + TAKE_OVER_EVERY_S, self.take_over_idle_ms
+        return self.inbox.take(self.consumer, self.chunk, self.block_ms, idle_ms, self.max_buffered_total)
 
-    def _route(self, deliveries: Sequence[Delivery]) -> None:
-        deny, now = self.deny(), self.now() if self.clock == "live" else None
-        messages = [message for delivery in deliveries if (message := self._parse(delivery)) is not None]
-        routed = [
-            (message, route(message, now or message.message.received_at, deny, self.settings, self.threshold))
-            for message in messages
-        ]
-        accepted = self.backlog.accept(routed)
-        for legs in accepted:
-            for leg in legs:
-                if leg.fate is Fate.URGENT:
-                    self._queue_urgent(leg)
-        if self.clock == "live":
-            self._drain_full_lists(accepted)
+    def _pause(self, taken: Taken) -> None:
+        full = taken.buffered >= self.max_buffered_total
+        if full:
+            log.warning("backlog.filled", limit=self.max_buffered_total)
+        if full or taken.state is OrchestratorState.STOPPED:
+            time.sleep(self.block_ms / 1000)
 
-    def _parse(self, delivery: Delivery) -> AnalyzedMessage | None:
-        """The message, or None after it was kept as a dead letter."""
+    def _route(self, taken: Taken) -> None:
+        now, turns, unreadable = self.now() if self.now else taken.at, [], []
+        for delivery in taken.deliveries:
+            message = self._read(delivery, now)
+            if isinstance(message, Unreadable):
+                unreadable.append((message, delivery.entry_id))
+            else:
+                turns.append(self._decide(message, delivery.entry_id, taken.deny, now))
+        line, full = self.queues.line(IMMEDIATE), self.max_buffer_size
+        accepted, full_lists = self.backlog.accept_chunk(turns, unreadable, line, full)
+        self._queue_left_behind(turns, accepted)
+        if full_lists and self.clock == "live":
+            self.scheduler.enqueue_claims(self.backlog.claim(sorted(full_lists)))
+
+    def _read(self, delivery: Delivery, now: datetime) -> Routable | Unreadable:
+        """The message. One that cannot be read was accepted, so it has a leg and an end, and is a dead letter."""
+        name = delivery.message_id
         if delivery.body is None:
-            self._end_unreadable(delivery, "message_missing", "no body is kept", delivery.entry_id.encode())
-            return None
-        try:
-            return AnalyzedMessage.model_validate_json(delivery.body)
-        except ValidationError as error:
-            detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-            self._end_unreadable(delivery, "invalid_message", detail, delivery.body.encode())
-            return None
+            fault = Unreadable(name, "message_missing", now, "no body is kept", delivery.entry_id.encode())
+        else:
+            try:
+                return post_of(delivery.body)
+            except ValueError as error:
+                fault = Unreadable(name, "invalid_message", now, str(error), delivery.body)
+        log.warning("message.buried", message_id=name, reason=fault.reason)
+        return fault
 
-    def _end_unreadable(self, delivery: Delivery, reason: str, detail: str, raw: bytes) -> None:
-        """It was accepted, so it has a leg and an end: `error`, with the raw body among the dead letters."""
-        if self.backlog.end_unreadable(delivery.message_id, reason, self.now()):
-            self.inbox.bury("router", reason, detail, raw, refused=False)
-            log.warning("message.buried", message_id=delivery.message_id, reason=reason)
+    def _decide(self, message: Routable, entry_id: str, deny: DenyList, now: datetime) -> Turn:
+        moment = now if self.clock == "live" else message.message.received_at
+        legs = route(message, moment, deny, self.settings, self.threshold)
+        job = next((self._job(leg) for leg in legs if leg.fate is Fate.URGENT), None)
+        return Turn(message, legs, entry_id, job)
 
-    def _queue_urgent(self, leg: Leg) -> None:
+    def _job(self, leg: Leg) -> PackedJob:
         if leg.symbol is None:
             raise ValueError(f"urgent leg {leg.leg_id} has no symbol; valid: the message's primary symbol")
         job_id = f"urgent-{leg.message_id}-{leg.symbol.replace('.', '_')}"
-        self.queues.enqueue(IMMEDIATE, "trade", job_id, (leg.message_id, leg.symbol), f"urgent {leg.leg_id}")
+        return self.queues.pack(IMMEDIATE, "trade", job_id, (leg.message_id, leg.symbol), f"urgent {leg.leg_id}")
 
-    def _drain_full_lists(self, accepted: Sequence[tuple[Leg, ...]]) -> None:
-        touched = {leg.symbol for legs in accepted for leg in legs if leg.vote is not None and leg.symbol}
-        sizes = self.backlog.sizes_of(touched)
-        full = sorted(symbol for symbol, size in sizes.items() if size >= self.max_buffer_size)
-        if full:
-            self.scheduler.enqueue_claims(self.backlog.claim(full))
+    def _queue_left_behind(self, turns: Sequence[Turn], accepted: Sequence[tuple[Leg, ...]]) -> None:
+        """Jobs of urgent legs that a router of an earlier version opened before it died; then their entries."""
+        left = [
+            (self._job(leg), turn.entry_id)
+            for turn, legs in zip(turns, accepted, strict=True)
+            for leg in legs
+            if leg.fate is Fate.URGENT and leg.vote is None
+        ]
+        if left:
+            self.queues.enqueue_many(IMMEDIATE, [job for job, _ in left])
+            self.inbox.acknowledge([entry_id for _, entry_id in left])

@@ -14,6 +14,7 @@ from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.followups_redis import RedisFollowUps
 from workers.adapters.held_redis import HeldClock
 from workers.adapters.inbox_redis import RedisInbox
+from workers.adapters.packed_jobs import PackedJob
 from workers.adapters.rq_factory import CONSENSUS, MAINTENANCE, JobQueues
 from workers.adapters.state_redis import RedisState
 
@@ -122,17 +123,24 @@ class Scheduler:
         """Queue claims for decision, many a job; answers how many claims. Repeating it is harmless."""
         moment = (drained_at, True) if drained_at else ()
         remaining = iter(claim_ids)
+        jobs: list[PackedJob] = []
         while chunk := list(islice(remaining, claims_per_job or self.claims_per_job)):
-            job_id = f"consensus-{_short(','.join(chunk))}"
-            self.queues.enqueue(CONSENSUS, "consensus", job_id, (chunk, *moment), f"consensus of {len(chunk)} claims")
+            job_id, about = f"consensus-{_short(','.join(chunk))}", f"consensus of {len(chunk)} claims"
+            jobs.append(self.queues.pack(CONSENSUS, "consensus", job_id, (chunk, *moment), about))
+        self.queues.enqueue_many(CONSENSUS, jobs)
         return len(claim_ids)
 
     def clean(self) -> int:
         """Queue claims past their deadline again, under the same claim ids; clean RQ's registries."""
         overdue = self.backlog.overdue()
-        for claim_id, deadline_ms in overdue:
-            job_id = f"reclaim-{_short(claim_id)}-{deadline_ms}"
-            self.queues.enqueue(CONSENSUS, "consensus", job_id, ([claim_id],), f"reclaim of {claim_id}")
+        jobs = [
+            self.queues.pack(
+                *(CONSENSUS, "consensus", f"reclaim-{_short(claim_id)}-{deadline_ms}"),
+                *(([claim_id],), f"reclaim of {claim_id}"),
+            )
+            for claim_id, deadline_ms in overdue
+        ]
+        self.queues.enqueue_many(CONSENSUS, jobs)
         self.queues.cleanup()
         return len(overdue)
 

@@ -20,9 +20,9 @@ def acknowledge_first() -> None:
     """The router forgets its stream entries before their legs are open and their jobs are queued."""
     route = Router._route
 
-    def careless(self: Any, deliveries: Any) -> None:
-        self.inbox.acknowledge([delivery.entry_id for delivery in deliveries])
-        route(self, deliveries)
+    def careless(self: Any, taken: Any) -> None:
+        self.inbox.acknowledge([delivery.entry_id for delivery in taken.deliveries])
+        route(self, taken)
 
     _replace(Router, "_route", careless)
 
@@ -76,15 +76,15 @@ def double_the_limits() -> None:
 
 def forget_the_seen() -> None:
     """Every delivery of a message is routed as if it were the first."""
-    accept = RedisBacklog.accept
+    accept = RedisBacklog.accept_chunk
 
-    def forgetful(self: Any, routed: Any) -> Any:
-        for message, legs in routed:
-            self._redis.delete(*(self._keys.outcome(leg.leg_id) for leg in legs))
-            self._redis.zrem(self._keys.seen_texts(), message.fingerprint)
-        return accept(self, routed)
+    def forgetful(self: Any, turns: Any, *more: Any) -> Any:
+        for turn in turns:
+            self._redis.delete(*(self._keys.outcome(leg.leg_id) for leg in turn.legs))
+            self._redis.zrem(self._keys.seen_texts(), turn.message.fingerprint)
+        return accept(self, turns, *more)
 
-    _replace(RedisBacklog, "accept", forgetful)
+    _replace(RedisBacklog, "accept_chunk", forgetful)
 
 
 ACTS: Final[dict[str, Callable[[], None]]] = {

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import redis
 
-from pipeline.models import Vote
 from tests.delivery import NOON, a_message, later, routed
-from workers.adapters.backlog_redis import RECENT_WINDOW_MS, RedisBacklog
+from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.keys import OUTCOME_TTL_S, WINDOW_TTL_S, Keys, to_ms
+from workers.adapters.route_script import RECENT_WINDOW_MS
+from workers.adapters.wire_votes import votes_of
 
 KEYS = Keys()
 
@@ -34,9 +35,10 @@ def test_every_leg_s_outcome_is_written_with_rule_value_and_limit(
     tickers = outside.tickers.model_copy(update={"outside": ("ZZZ",)})
     backlog.accept([routed(outside.model_copy(update={"tickers": tickers})), routed(a_message("m2", symbols=()))])
     server: Any = redis_client
+    waiting = {"state": "buffered", "at": NOON.isoformat()}
 
-    assert server.hgetall("fleet:outcome:m1:AAA") == row("buffered", urgent="1")
-    assert server.hgetall("fleet:outcome:m1:BBB") == row("buffered")
+    assert server.hgetall("fleet:outcome:m1:AAA") == {**waiting, "urgent": "1"}
+    assert server.hgetall("fleet:outcome:m1:BBB") == waiting
     assert server.hgetall("fleet:outcome:m1:ZZZ") == row("no_symbol", "outside_universe", "ZZZ")
     assert server.hgetall("fleet:outcome:m2:-") == row("no_symbol", "no_cashtag", "0 symbols", ">= 1")
     assert server.hgetall("fleet:tally") == {
@@ -86,7 +88,7 @@ def test_a_vote_as_old_as_the_window_is_no_recent_vote(
     backlog.accept([routed(a_message("m2", at=at))])
     server: Any = redis_client
 
-    assert [Vote.model_validate_json(vote).id for vote in server.zrange("fleet:recent:AAA", 0, -1)] == left
+    assert [vote.id for vote in votes_of(server.zrange("fleet:recent:AAA", 0, -1))] == left
 
 
 def test_a_symbol_waits_since_its_oldest_vote_and_a_text_since_its_newest_post(

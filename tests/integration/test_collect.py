@@ -16,6 +16,7 @@ from workers.adapters.inbox_redis import RedisInbox
 from workers.adapters.keys import Keys
 from workers.adapters.marks_redis import RedisMarks
 from workers.adapters.source_jsonl import JsonlSource
+from workers.adapters.state_redis import RedisState
 from workers.collect import Collector, Intake
 
 
@@ -30,7 +31,8 @@ class WordyAnalyzer:
 
 @pytest.fixture
 def inbox(redis_client: Any) -> RedisInbox:
-    """An empty inbox."""
+    """An empty inbox of a fleet that runs."""
+    RedisState(redis_client, Keys()).write(OrchestratorState.RUNNING, "test", NOON)
     return RedisInbox(redis_client, Keys())
 
 
@@ -199,5 +201,5 @@ def test_a_full_stream_pauses_the_intake(inbox: RedisInbox, collector: Open) -> 
 
     assert [life.step(), life.step()] == [2, 0]
     inbox.open_group()
-    inbox.acknowledge([one.entry_id for one in inbox.read("r", 10, 1)])
+    inbox.acknowledge([one.entry_id for one in inbox.take("r", 10).deliveries])
     assert life.step() == 2

@@ -4,14 +4,17 @@ from typing import Any
 
 import pytest
 
-from tests.delivery import a_message, assert_bounded, types_of
+from pipeline.models import OrchestratorState
+from tests.delivery import NOON, a_message, assert_bounded, types_of
 from workers.adapters.inbox_redis import RAW_LIMIT, RedisInbox
 from workers.adapters.keys import MESSAGE_TTL_S, Keys
+from workers.adapters.state_redis import RedisState
 
 
 @pytest.fixture
 def inbox(redis_client: Any) -> RedisInbox:
-    """An empty inbox with its group."""
+    """An empty inbox with its group, of a fleet that runs."""
+    RedisState(redis_client, Keys()).write(OrchestratorState.RUNNING, "test", NOON)
     inbox = RedisInbox(redis_client, Keys())
     inbox.open_group()
     return inbox
@@ -19,7 +22,12 @@ def inbox(redis_client: Any) -> RedisInbox:
 
 def names(inbox: RedisInbox, consumer: str = "a", count: int = 10) -> list[str]:
     """The message ids of the next delivery."""
-    return [delivery.message_id for delivery in inbox.read(consumer, count, 1)]
+    return [delivery.message_id for delivery in inbox.take(consumer, count).deliveries]
+
+
+def stranded(inbox: RedisInbox, idle_ms: int) -> list[str]:
+    """What another router takes over of entries that were idle for so long."""
+    return [one.message_id for one in inbox.take("alive", 10, idle_ms=idle_ms).deliveries]
 
 
 def test_a_message_is_accepted_once(inbox: RedisInbox, redis_client: Any) -> None:
@@ -37,7 +45,7 @@ def test_a_message_is_accepted_once(inbox: RedisInbox, redis_client: Any) -> Non
 def test_a_message_routed_and_forgotten_by_the_stream_is_still_known(inbox: RedisInbox) -> None:
     """Rule: the body's 7 days are the memory of ids."""
     inbox.append([a_message("m1")])
-    inbox.acknowledge([one.entry_id for one in inbox.read("a", 10, 1)])
+    inbox.acknowledge([one.entry_id for one in inbox.take("a", 10).deliveries])
 
     assert inbox.append([a_message("m1")]) == [False]
     assert inbox.waiting() == 0
@@ -50,6 +58,7 @@ def test_the_whole_keyspace_of_an_accepted_message(inbox: RedisInbox, redis_clie
 
     assert types_of(keyspace) == {
         "fleet:analyzed": "stream",
+        "fleet:state": "string",
         "fleet:message:m1": "string",
         "fleet:tally": "hash",
     }
@@ -75,6 +84,7 @@ def test_each_message_goes_to_one_router_in_order(inbox: RedisInbox) -> None:
 
 def test_messages_that_came_before_the_first_router_are_read(redis_client: Any) -> None:
     """Rule: the group begins at the stream's beginning."""
+    RedisState(redis_client, Keys()).write(OrchestratorState.RUNNING, "test", NOON)
     inbox = RedisInbox(redis_client, Keys())
     inbox.append([a_message("m1")])
     inbox.open_group()
@@ -95,9 +105,9 @@ def test_a_body_comes_with_its_entry(inbox: RedisInbox) -> None:
     """Rule: one look-up for a whole chunk."""
     message = a_message("m1")
     inbox.append([message])
-    (delivery,) = inbox.read("a", 10, 1)
+    (delivery,) = inbox.take("a", 10).deliveries
 
-    assert delivery.body == message.model_dump_json()
+    assert delivery.body == message.model_dump_json().encode()
 
 
 def test_a_missing_body_is_delivered_as_none(inbox: RedisInbox, redis_client: Any) -> None:
@@ -105,7 +115,10 @@ def test_a_missing_body_is_delivered_as_none(inbox: RedisInbox, redis_client: An
     inbox.append([a_message("m1"), a_message("m2")])
     redis_client.delete("fleet:message:m1")
 
-    assert [(one.message_id, one.body is None) for one in inbox.read("a", 10, 1)] == [("m1", True), ("m2", False)]
+    assert [(one.message_id, one.body is None) for one in inbox.take("a", 10).deliveries] == [
+        ("m1", True),
+        ("m2", False),
+    ]
 
 
 # ---- a dead router ---------------------------------------------------------------------------------------
@@ -117,7 +130,7 @@ def test_what_a_dead_router_had_read_is_taken_over(inbox: RedisInbox) -> None:
     names(inbox, "dead")
 
     assert names(inbox, "alive") == []
-    assert [one.message_id for one in inbox.take_over("alive", 0, 10)] == ["m1", "m2"]
+    assert stranded(inbox, 0) == ["m1", "m2"]
 
 
 def test_what_a_living_router_is_busy_with_is_left_to_it(inbox: RedisInbox) -> None:
@@ -125,18 +138,18 @@ def test_what_a_living_router_is_busy_with_is_left_to_it(inbox: RedisInbox) -> N
     inbox.append([a_message("m1")])
     names(inbox, "busy")
 
-    assert inbox.take_over("alive", 60_000, 10) == []
+    assert stranded(inbox, 60_000) == []
 
 
 def test_an_acknowledged_entry_is_gone_for_everybody(inbox: RedisInbox, redis_client: Any) -> None:
     """Rule: XACK alone would fill Redis; XDEL too."""
     inbox.append([a_message("m1")])
-    entries = [one.entry_id for one in inbox.read("a", 10, 1)]
+    entries = [one.entry_id for one in inbox.take("a", 10).deliveries]
     inbox.acknowledge(entries)
     inbox.acknowledge(entries)
     inbox.acknowledge([])
 
-    assert inbox.take_over("b", 0, 10) == []
+    assert stranded(inbox, 0) == []
     assert redis_client.xlen("fleet:analyzed") == 0
     assert redis_client.xpending("fleet:analyzed", "routers")["pending"] == 0
 

@@ -1,13 +1,13 @@
 """The router's turn on a real server: whatever dies between its parts, one job, one vote, one outcome."""
 
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.models import OrchestratorState, Outcome
+from pipeline.models import AnalyzedMessage, OrchestratorState, Outcome
+from pipeline.router import DenyList, RouterSettings, route
 from tests.delivery import NOON, a_message, a_runtime, assert_bounded, later, work_off
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.route import Router
@@ -71,37 +71,36 @@ def test_nothing_to_read_is_no_work(fleet: Runtime) -> None:
 # ---- death between the parts -----------------------------------------------------------------------------
 
 
-class Dead(Exception):  # noqa: N818 - it is no error of ours
-    """The process is gone."""
-
-
-class NoQueues:
-    """Queues that a process dies before."""
-
-    def enqueue(self, *_: object) -> bool:
-        raise Dead
-
-
 def die_after_reading(fleet: Runtime) -> None:
     """Read, then nothing."""
     fleet.inbox.open_group()
-    fleet.inbox.read("mortal", 10, 1)
+    fleet.inbox.take("mortal", 10)
 
 
-def die_after_accepting(fleet: Runtime, at: datetime = NOON) -> None:
-    """Legs are open, votes appended; no job, no acknowledgement."""
-    router = a_router(fleet, "mortal", queues=NoQueues(), now=lambda: at)
-    with pytest.raises(Dead):
-        router.step()
+def die_after_accepting(fleet: Runtime) -> None:
+    """A router of an earlier version: legs are open, votes appended; no job, no acknowledgement."""
+    fleet.inbox.open_group()
+    messages = [
+        AnalyzedMessage.model_validate_json(one.body or b"") for one in fleet.inbox.take("mortal", 10).deliveries
+    ]
+    fleet.backlog.accept([(message, route(message, NOON, DenyList(), RouterSettings(), 0.85)) for message in messages])
 
 
 def die_before_acknowledging(fleet: Runtime) -> None:
-    """Everything but the acknowledgement."""
+    """The same, and its job is queued."""
+    die_after_accepting(fleet)
+    fleet.queues.enqueue(IMMEDIATE, "trade", "urgent-m1-ZELK", ("m1", "ZELK"), "urgent m1:ZELK")
+
+
+def lose_the_answer(fleet: Runtime) -> None:
+    """The step is done and its answer is lost: the client sends it again."""
     router = a_router(fleet, "mortal")
-    router._route(fleet.inbox.read("mortal", 10, 1))
+    taken = fleet.inbox.take("mortal", 10)
+    for _ in range(2):
+        router._route(taken)
 
 
-@pytest.fixture(params=[die_after_reading, die_after_accepting, die_before_acknowledging])
+@pytest.fixture(params=[die_after_reading, die_after_accepting, die_before_acknowledging, lose_the_answer])
 def death(request: pytest.FixtureRequest) -> Callable[[Runtime], None]:
     """Where the first router dies."""
     chosen: Callable[[Runtime], None] = request.param

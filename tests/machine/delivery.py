@@ -9,19 +9,22 @@ import orjson
 
 from pipeline.models import AnalyzedMessage, OrchestratorState, Outcome, ProcessResult
 from pipeline.ports import Claim
-from pipeline.router import DenyList, Fate, Leg, leg_id
+from pipeline.router import DenyList, Fate, Leg, Routable, leg_id
 from workers.adapters.backlog_memory import MemoryBacklog
 from workers.adapters.control_memory import MemoryControl
 from workers.adapters.followups_redis import FollowUp
-from workers.adapters.inbox_redis import Delivery
 from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.keys import to_ms
 from workers.adapters.ledger_memory import MemoryLedger
+from workers.adapters.packed_jobs import Line, PackedJob
+from workers.adapters.route_script import Turn, Unreadable
 from workers.adapters.rq_factory import FailedJob
 from workers.adapters.rq_guard import QUEUES, require_ours
+from workers.adapters.take_script import Delivery, Taken
 from workers.adapters.votes_cache import CachedVotes
 
 Now = Callable[[], datetime]
+Standing = Callable[[], tuple[OrchestratorState, int, DenyList]]  # state, votes waiting, what people forbade
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,8 @@ class Letter:
 class MemoryInbox:
     """`RedisInbox`: a stream with one consumer group."""
 
-    def __init__(self, now: Now) -> None:
-        self._now = now
+    def __init__(self, now: Now, standing: Standing) -> None:
+        self._now, self._standing = now, standing
         self.bodies: dict[str, str] = {}
         self.letters: list[Letter] = []
         self._stream: dict[str, str] = {}
@@ -62,16 +65,23 @@ class MemoryInbox:
     def open_group(self) -> None:
         """It is always open."""
 
-    def read(self, consumer: str, count: int, block_ms: int) -> list[Delivery]:
-        return self._deliver([entry for entry in self._stream if entry not in self._pending][:count])
+    def take(self, consumer: str, count: int, block_ms: int, idle_ms: int, max_buffered: int) -> Taken:
+        state, buffered, deny = self._standing()
+        entries: list[str] = []
+        if state is not OrchestratorState.STOPPED and buffered < max_buffered:
+            entries = self._stranded(idle_ms) or [entry for entry in self._stream if entry not in self._pending]
+        return Taken(state, buffered, deny, self._now(), self._deliver(entries[:count]))
 
-    def take_over(self, consumer: str, idle_ms: int, count: int) -> list[Delivery]:
+    def _stranded(self, idle_ms: int) -> list[str]:
         limit = self._now() - timedelta(milliseconds=idle_ms)
-        return self._deliver([entry for entry, since in self._pending.items() if since <= limit][:count])
+        return [entry for entry, since in self._pending.items() if since <= limit] if idle_ms >= 0 else []
 
-    def _deliver(self, entries: Sequence[str]) -> list[Delivery]:
+    def _deliver(self, entries: Sequence[str]) -> tuple[Delivery, ...]:
         self._pending |= dict.fromkeys(entries, self._now())
-        return [Delivery(entry, self._stream[entry], self.bodies[self._stream[entry]]) for entry in entries]
+        names = [self._stream[entry] for entry in entries]
+        return tuple(
+            Delivery(entry, name, self.bodies[name].encode()) for entry, name in zip(entries, names, strict=True)
+        )
 
     def acknowledge(self, entry_ids: Sequence[str]) -> None:
         for entry in entry_ids:
@@ -87,7 +97,13 @@ class MemoryInbox:
 
 
 class LeasedBacklog(MemoryBacklog):
-    """`RedisBacklog`: the twin with the leases of claims, and urgent legs answered again while they are open."""
+    """`RedisBacklog`: the twin with the leases of claims, and urgent legs answered again while they are open.
+
+    `inbox` and `queues` are what a router's step writes beside the lists.
+    """
+
+    inbox: "MemoryInbox"
+    queues: "MemoryQueues"
 
     def __init__(self, journal: MemoryJournal, now: Now, lease_s: float) -> None:
         super().__init__(journal)
@@ -95,7 +111,22 @@ class LeasedBacklog(MemoryBacklog):
         self.deadlines: dict[str, datetime] = {}
         self._urgent: set[str] = set()
 
-    def _accept(self, message: AnalyzedMessage, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
+    def accept_chunk(
+        self, turns: Sequence[Turn], unreadable: Sequence[tuple[Unreadable, str]], line: Line, full: int
+    ) -> tuple[list[tuple[Leg, ...]], list[str]]:
+        """One step: legs, votes, jobs, and the stream forgets; but not what still needs its job."""
+        assert not unreadable
+        accepted = [self._accept(turn.message, turn.legs) for turn in turns]
+        for turn, legs in zip(turns, accepted, strict=True):
+            urgent = next((leg for leg in legs if leg.fate is Fate.URGENT), None)
+            if urgent is None or urgent.vote is not None:
+                self.inbox.acknowledge([turn.entry_id])
+            if urgent is not None and urgent.vote is not None and turn.job is not None:
+                self.queues.enqueue_many(line.key, [turn.job])
+        touched = {leg.symbol for legs in accepted for leg in legs if leg.vote is not None}
+        return accepted, sorted(symbol for symbol, size in self.sizes().items() if symbol in touched and size >= full)
+
+    def _accept(self, message: Routable, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
         accepted = super()._accept(message, legs)
         self._urgent |= {leg.leg_id for leg in accepted if leg.fate is Fate.URGENT}
         primary = message.tickers.primary
@@ -128,10 +159,6 @@ class LeasedBacklog(MemoryBacklog):
         found = [(claim_id, to_ms(at)) for claim_id, at in self.deadlines.items() if at <= now]
         self.deadlines |= {claim_id: now + self._lease for claim_id, _ in found}
         return found
-
-    def sizes_of(self, symbols: Iterable[str]) -> dict[str, int]:
-        sizes = self.sizes()
-        return {symbol: sizes[symbol] for symbol in symbols if symbol in sizes}
 
     def buffered(self) -> int:
         return sum(self.sizes().values())
@@ -273,12 +300,21 @@ class MemoryQueues:
     jobs: dict[str, Job] = field(default_factory=dict)
 
     def enqueue(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> bool:
+        return bool(self.enqueue_many(queue, [self.pack(queue, job, job_id, args, description)]))
+
+    def pack(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> PackedJob:
         require_ours(f"workers.jobs.{job}", args, description)
+        return PackedJob(f"rq:job:{job_id}", job_id, orjson.dumps(list(args)), (job,))
+
+    def line(self, queue: str) -> Line:
+        return Line(queue, "queues")
+
+    def enqueue_many(self, queue: str, jobs: Sequence[PackedJob]) -> int:
         self._forget_old()
-        if job_id in self.jobs:
-            return False
-        self.jobs[job_id] = Job(job_id, queue, job, orjson.dumps(list(args)).decode(), self.retry_max)
-        return True
+        fresh = [one for one in jobs if one.job_id not in self.jobs]
+        for one in fresh:
+            self.jobs[one.job_id] = Job(one.job_id, queue, str(one.words[0]), one.data.decode(), self.retry_max)
+        return len(fresh)
 
     def busy(self) -> int:
         return sum(job.state in {"queued", "started"} for job in self.jobs.values())

@@ -23,6 +23,7 @@ from pipeline.models import (
     Bars,
     BracketOrder,
     Label,
+    OrchestratorState,
     Refusal,
     Reservation,
     Sentiment,
@@ -31,6 +32,7 @@ from pipeline.models import (
     TradingState,
 )
 from pipeline.ports import Control, ReservationRequest
+from pipeline.router import DenyList
 from tests.machine.delivery import (
     Job,
     JournalPort,
@@ -217,13 +219,18 @@ class World:
         self.intents = LiveIntents(self, executions, lambda name: self.journal.outcome(name) in TERMINAL)
         now, workers = self.clock.now, settings.workers
         self.backlog = LeasedBacklog(self.journal, now, workers.claim_lease_s)
-        self.inbox, self.followups, self.strikes = MemoryInbox(now), MemoryFollowUps(), MemoryStrikes()
+        self.inbox = MemoryInbox(now, self._standing)
+        self.followups, self.strikes = MemoryFollowUps(), MemoryStrikes()
         self.queues = MemoryQueues(now, workers.retry_max, workers.result_ttl_s, workers.failure_ttl_s)
+        self.backlog.inbox, self.backlog.queues = self.inbox, self.queues
         self.lines: list[bytes] = []
         self.read = 0
         self.deaths = 0
         self.paused: list[Turn] = []
         self._consumers = 0
+
+    def _standing(self) -> tuple[OrchestratorState, int, DenyList]:
+        return self.state.read(), self.backlog.buffered(), self.control.deny_list()
 
     def _mark_used(self, *facts: Any) -> None:
         self.backlog.mark_used(*facts)
@@ -271,6 +278,7 @@ class World:
         self._consumers += 1
         router = process.fleet.router(f"router-{self._consumers}")
         router.block_ms = 0
+        router.now = process.fleet.clock.now
         router.step()
 
     def schedule(self, process: Process) -> None:

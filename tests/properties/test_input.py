@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 
 from pipeline.analyzer import LexiconAnalyzer
 from pipeline.errors import InvalidInputError
-from pipeline.models import TERMINAL, AnalyzedMessage, Label, Sentiment, SocialMessage, TickerReading
+from pipeline.models import TERMINAL, AnalyzedMessage, Label, OrchestratorState, Sentiment, SocialMessage, TickerReading
 from pipeline.router import DenyList, Fate, RouterSettings, is_high_signal, route
-from workers.adapters.inbox_redis import Delivery
+from workers.adapters.packed_jobs import Line, PackedJob
 from workers.adapters.posts import BOM, MAX_TEXT_BYTES, parse_post
+from workers.adapters.route_script import Turn, Unreadable
+from workers.adapters.take_script import Delivery, Taken
 from workers.collect import Intake
 from workers.route import Router
 
@@ -272,25 +274,27 @@ class MemoryJobs:
 
     ids: list[str] = field(default_factory=list)
 
-    def enqueue(self, queue: str, job: str, job_id: str, args: tuple[str, ...], description: str) -> bool:
+    def pack(self, queue: str, job: str, job_id: str, args: tuple[str, ...], description: str) -> PackedJob:
         self.ids.append(job_id)
-        return True
+        return PackedJob(f"rq:job:{job_id}", job_id, b"", ())
+
+    def line(self, queue: str) -> Line:
+        return Line(queue, "queues")
 
 
 @dataclass
 class OpenBacklog:
     """Opens every leg it is given, and ends each message that cannot be read once."""
 
-    accepted: list[Any] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
+    accepted: list[Turn] = field(default_factory=list)
+    ended: list[Unreadable] = field(default_factory=list)
+    acknowledged: set[str] = field(default_factory=set)
 
-    def accept(self, routed: Any) -> list[Any]:
-        self.accepted += routed
-        return [legs for _, legs in routed]
-
-    def end_unreadable(self, message_id: str, reason: str, at: datetime) -> bool:
-        self.ended.append(message_id)
-        return True
+    def accept_chunk(self, turns: list[Turn], unreadable: list[tuple[Unreadable, str]], _line: Line, _full: int) -> Any:
+        self.accepted += turns
+        self.ended += [one for one, _ in unreadable]
+        self.acknowledged |= {turn.entry_id for turn in turns} | {entry for _, entry in unreadable}
+        return [turn.legs for turn in turns], []
 
 
 @given(found=st.lists(st.one_of(st.none(), bodies(), st.just(BODY)), max_size=4))
@@ -302,31 +306,30 @@ class OpenBacklog:
 def test_each_body_in_the_stream_is_routed_or_a_dead_letter(found: list[str | None]) -> None:
     """Deliveries = routed + ended with a letter; a bad body never loses its neighbour nor becomes an order by luck."""
     TRIED["bodies"] += len(found)
-    inbox, backlog, jobs = MemoryInbox(), OpenBacklog(), MemoryJobs()
+    backlog, jobs = OpenBacklog(), MemoryJobs()
     nothing: Any = None
-    parts: Any = (inbox, backlog, jobs)
+    parts: Any = (backlog, jobs)
     router = Router(
         consumer="r1",
-        inbox=parts[0],
-        backlog=parts[1],
-        queues=parts[2],
+        inbox=nothing,
+        backlog=parts[0],
+        queues=parts[1],
         scheduler=nothing,
-        state=nothing,
-        deny=DenyList,
-        now=lambda: NOW,
         clock="event",
         settings=RouterSettings(),
         threshold=0.85,
         max_buffer_size=1_000,
         max_buffered_total=100_000,
     )
-    router._route([Delivery(f"{n}-0", f"x-{n}", body) for n, body in enumerate(found)])
+    bodies = [None if body is None else body.encode("utf-8", "surrogatepass") for body in found]
+    deliveries = tuple(Delivery(f"{n}-0", f"x-{n}", body) for n, body in enumerate(bodies))
+    router._route(Taken(OrchestratorState.RUNNING, 0, DenyList(), NOW, deliveries))
 
     assert len(backlog.accepted) + len(backlog.ended) == len(found)
-    assert len(inbox.letters) == len(backlog.ended)
-    assert all(legs for _, legs in backlog.accepted)
-    assert {reason for _, reason in inbox.letters} <= {"message_missing", "invalid_message"}
-    assert len(jobs.ids) == sum(leg.fate is Fate.URGENT for _, legs in backlog.accepted for leg in legs)
+    assert backlog.acknowledged == {one.entry_id for one in deliveries}
+    assert all(turn.legs for turn in backlog.accepted)
+    assert {one.reason for one in backlog.ended} <= {"message_missing", "invalid_message"}
+    assert len(jobs.ids) == sum(leg.fate is Fate.URGENT for turn in backlog.accepted for leg in turn.legs)
 
 
 def test_a_long_run_tries_more_than_a_hundred_thousand_cases(capsys: pytest.CaptureFixture[str]) -> None:

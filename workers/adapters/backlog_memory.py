@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pipeline.models import AnalyzedMessage, Vote
+from pipeline.models import Vote
 from pipeline.ports import Claim
-from pipeline.router import Fate, Leg, end_as_duplicate, first_leg_id, leg_id, remembers_text
+from pipeline.router import Fate, Leg, Routable, end_as_duplicate, first_leg_id, leg_id, remembers_text
 from workers.adapters.journal_memory import MemoryJournal
 
 
@@ -25,7 +25,7 @@ class MemoryBacklog:
 
     # ---- Backlog ----
 
-    def accept(self, routed: Sequence[tuple[AnalyzedMessage, tuple[Leg, ...]]]) -> list[tuple[Leg, ...]]:
+    def accept(self, routed: Sequence[tuple[Routable, tuple[Leg, ...]]]) -> list[tuple[Leg, ...]]:
         """As the port says."""
         return [self._accept(message, legs) for message, legs in routed]
 
@@ -62,7 +62,7 @@ class MemoryBacklog:
 
     # ---- inside ----
 
-    def _accept(self, message: AnalyzedMessage, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
+    def _accept(self, message: Routable, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
         null_leg = leg_id(message.message_id, None)
         if self._journal.outcome(first_leg_id(message)) or self._journal.outcome(null_leg):
             return ()
@@ -75,7 +75,7 @@ class MemoryBacklog:
                 self._recent[leg.symbol].append(leg.vote)
         return legs
 
-    def _unless_duplicate(self, message: AnalyzedMessage, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
+    def _unless_duplicate(self, message: Routable, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
         at = next(leg.vote.at for leg in legs if leg.fate is not Fate.END and leg.vote)
         first, last = self._texts.get(message.fingerprint, (message.message_id, at))
         known = first != message.message_id and abs(at - last) < self._window

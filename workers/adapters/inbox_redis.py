@@ -1,14 +1,15 @@
 """The stream of analyzed messages: the collector appends, routers read as one consumer group."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
-from pipeline.models import AnalyzedMessage
+from pipeline.models import AnalyzedMessage, OrchestratorState
 from workers.adapters.keys import DEAD_MAXLEN, MESSAGE_TTL_S, Keys
+from workers.adapters.take_script import TAKE, Delivery, Taken, standing_of, text_of
 
 GROUP = "routers"
 RAW_LIMIT = 4_096
@@ -25,15 +26,6 @@ return 1
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One entry of the stream: `body` is None when the message's text expired or was never written."""
-
-    entry_id: str
-    message_id: str
-    body: str | None
-
-
 class RedisInbox:
     """Appends and reads `fleet:analyzed`; an entry lives until it is acknowledged, then it is deleted."""
 
@@ -41,6 +33,7 @@ class RedisInbox:
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._accept = client.register_script(ACCEPT)
+        self._take = client.register_script(TAKE)
 
     def append(self, messages: Sequence[AnalyzedMessage]) -> list[bool]:
         """Accept messages in order; False for an id that was accepted before. One round trip."""
@@ -73,18 +66,18 @@ class RedisInbox:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    def read(self, consumer: str, count: int, block_ms: int) -> list[Delivery]:
-        """New entries for this router, oldest first; empty after `block_ms` without any."""
-        answer = self._redis.xreadgroup(GROUP, consumer, {self._keys.analyzed(): ">"}, count=count, block=block_ms)
-        if not answer:
-            return []
-        streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer)
-        return self._with_bodies(_flatten(streams))
+    def take(self, consumer: str, count: int, block_ms: int = 0, idle_ms: int = -1, max_buffered: int = 2**53) -> Taken:
+        """How the fleet stands, and what this router is to do next: stranded entries first, else new, oldest first.
 
-    def take_over(self, consumer: str, idle_ms: int, count: int) -> list[Delivery]:
-        """Entries that another router read and left unacknowledged for `idle_ms`."""
-        answer = self._redis.xautoclaim(self._keys.analyzed(), GROUP, consumer, min_idle_time=idle_ms, count=count)
-        return self._with_bodies([(entry_id, fields) for entry_id, fields in answer[1] if fields])
+        Stranded: another router read them and left them unacknowledged for `idle_ms` (-1: do not ask). Nothing is read
+        while the fleet is STOPPED or `max_buffered` votes wait. Two round trips while there is something; else it
+        waits `block_ms` (0: not at all) for the next entry, and then asks once more how the fleet stands.
+        """
+        taken, ids = self._look(consumer, count, idle_ms, max_buffered)
+        if not ids and block_ms and may_read(taken, max_buffered):
+            ids = self._wait(consumer, count, block_ms)
+            taken, _ = self._look(consumer, 0, -1, max_buffered) if ids else (taken, ids)
+        return replace(taken, deliveries=self._with_bodies(ids))
 
     def acknowledge(self, entry_ids: Sequence[str]) -> None:
         """Forget entries whose legs are open and whose jobs are queued."""
@@ -110,25 +103,47 @@ class RedisInbox:
             {"id": entry_id, **fields} for entry_id, fields in self._redis.xrevrange(self._keys.dead(), count=limit)
         ]
 
-    def _with_bodies(self, entries: list[tuple[str, dict[str, str]]]) -> list[Delivery]:
-        if not entries:
+    def _look(self, consumer: str, count: int, idle_ms: int, max_buffered: int) -> tuple[Taken, list[bytes]]:
+        keys = self._keys
+        denied = [keys.deny(kind) for kind in ("symbol", "author", "source")]
+        words = [6, keys.analyzed(), keys.state(), keys.tally(), *denied]
+        words += [GROUP, consumer, count, idle_ms, max_buffered]
+        try:
+            answer = self._redis.execute_command("EVALSHA", self._take.sha, *words, NEVER_DECODE=True)
+        except NoScriptError:
+            answer = self._redis.execute_command("EVAL", TAKE, *words, NEVER_DECODE=True)
+        return standing_of(answer)
+
+    def _with_bodies(self, ids: Sequence[bytes]) -> tuple[Delivery, ...]:
+        """What `ids`, of entries and messages in turn, are. One round trip for all bodies."""
+        if not ids:
+            return ()
+        names = [text_of(name) for name in ids[1::2]]
+        found = [self._keys.message(name) for name in names]
+        bodies = self._redis.execute_command("MGET", *found, NEVER_DECODE=True)
+        return tuple(map(Delivery, map(text_of, ids[::2]), names, bodies))
+
+    def _wait(self, consumer: str, count: int, block_ms: int) -> list[bytes]:
+        """Entry and message ids, one after the other, that arrive within the time."""
+        stream, group = self._keys.analyzed(), ("GROUP", GROUP, consumer)
+        options = ("COUNT", count, "BLOCK", block_ms, "STREAMS", stream, ">")
+        answer = self._redis.execute_command("XREADGROUP", *group, *options, NEVER_DECODE=True)
+        if not answer:
             return []
-        ids = [fields.get("id", "") for _, fields in entries]
-        bodies = self._redis.mget([self._keys.message(message_id) for message_id in ids])
-        return [
-            Delivery(entry_id, message_id, body)
-            for (entry_id, _), message_id, body in zip(entries, ids, bodies, strict=True)
-        ]
+        streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer)
+        return [word for entry in _flatten(streams) for word in entry]
 
 
-def _flatten(streams: Iterable[object]) -> list[tuple[str, dict[str, str]]]:
-    """RESP2 and RESP3 nest the entries of a stream differently: pairs, or a list of lists of pairs."""
-    found: list[tuple[str, dict[str, str]]] = []
+def may_read(taken: Taken, max_buffered: int) -> bool:
+    """Whether the fleet's state and its lists let a router read."""
+    return taken.state is not OrchestratorState.STOPPED and taken.buffered < max_buffered
+
+
+def _flatten(streams: Iterable[object]) -> list[tuple[bytes, bytes]]:
+    """Entry and message ids. RESP2 and RESP3 nest the entries of a stream differently: pairs, or lists of pairs."""
+    found: list[tuple[bytes, bytes]] = []
     for entries in streams:
         for entry in entries:  # type: ignore[attr-defined]
-            if isinstance(entry, list) and entry and not isinstance(entry[0], str):
-                found.extend((str(i), dict(f)) for i, f in entry)
-            else:
-                entry_id, fields = entry
-                found.append((str(entry_id), dict(fields)))
+            nested = isinstance(entry, list) and entry and not isinstance(entry[0], bytes)
+            found.extend((i, dict(f).get(b"id", b"")) for i, f in (entry if nested else [entry]))
     return found

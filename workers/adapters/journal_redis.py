@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
+from redis.exceptions import NoScriptError
 
 from pipeline.models import Outcome, ProcessResult, Refusal
 from workers.adapters.codec import result_json
@@ -64,13 +65,23 @@ if not changed and not rank[first[1]] then
   state = first[1]
   for i = 2, 6 do ARGV[i + 2] = first[i] end
 end
-for i = 15, 14 + count do redis.call('SADD', KEYS[3], ARGV[i]) end
-for _, leg in ipairs(redis.call('SMEMBERS', KEYS[3])) do
-  local ended = changed
-  if leg ~= id then ended = put(prefix .. ':outcome:' .. leg) end
-  if ended and not rank[state] then redis.call('HINCRBY', KEYS[5], 'leg:' .. state, 1) end
+local legs, listed, ended = redis.call('SMEMBERS', KEYS[3]), {}, 0
+for _, leg in ipairs(legs) do listed[leg] = true end
+for i = 15, 14 + count do
+  if not listed[ARGV[i]] then legs[#legs + 1] = ARGV[i] end
 end
-if rank[state] then redis.call('EXPIRE', KEYS[3], ARGV[10]) else redis.call('DEL', KEYS[3]) end
+for _, leg in ipairs(legs) do
+  local over = changed
+  if leg ~= id then over = put(prefix .. ':outcome:' .. leg) end
+  if over and not rank[state] then ended = ended + 1 end
+end
+if ended > 0 then redis.call('HINCRBY', KEYS[5], 'leg:' .. state, ended) end
+if rank[state] then
+  for i = 1, #legs, 1000 do redis.call('SADD', KEYS[3], unpack(legs, i, math.min(i + 999, #legs))) end
+  redis.call('EXPIRE', KEYS[3], ARGV[10])
+else
+  redis.call('DEL', KEYS[3])
+end
 return changed and 1 or 0
 """
 
@@ -83,16 +94,17 @@ class RedisJournal:
         self._settings = settings
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
-        self._script = client.register_script(RECORD)
+        self._sha = client.register_script(RECORD).sha
 
     def record(self, results: Sequence[tuple[ProcessResult, tuple[str, ...]]]) -> None:
         """As the port says; one round trip for all of them."""
         if not results:
             return
-        pipe = self._redis.pipeline(transaction=False)
-        for result, legs in results:
-            self._queue_record(pipe, result, legs)
-        pipe.execute()
+        try:
+            self._record(results)
+        except NoScriptError:
+            self._redis.script_load(RECORD)
+            self._record(results)
 
     def outcome(self, leg_or_decision_id: str) -> Outcome | None:
         """As the port says."""
@@ -114,14 +126,20 @@ class RedisJournal:
         """Every counter: legs, `leg:<outcome>`, `decision:<outcome>`, `rule:<outcome>:<rule>`, `refused:<reason>`."""
         return {str(name): int(value) for name, value in self._redis.hgetall(self._keys.tally()).items()}
 
+    def _record(self, results: Sequence[tuple[ProcessResult, tuple[str, ...]]]) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for result, legs in results:
+            self._queue_record(pipe, result, legs)
+        pipe.execute()
+
     def _queue_record(self, pipe: "redis.client.Pipeline", result: ProcessResult, legs: tuple[str, ...]) -> None:
         if result.decision_id is None:
             raise ValueError("result.decision_id is None; valid: the id of a leg or of a batch decision")
         keys, refusal = self._keys, result.refusal or Refusal(stage="", rule="")  # type: ignore[arg-type]
         aggregate = result.aggregate
         used = aggregate.message_ids if aggregate and became_signal(result) else ()
-        self._script(
-            keys=[
+        words: list[Any] = [
+            *(
                 keys.outcome(result.decision_id),
                 keys.decision(result.decision_id),
                 keys.decision_legs(result.decision_id),
@@ -129,8 +147,8 @@ class RedisJournal:
                 keys.tally(),
                 keys.used(result.symbol or "-"),
                 keys.execution(result.decision_id),
-            ],
-            args=[
+            ),
+            *(
                 keys.prefix,
                 result.decision_id,
                 result.outcome,
@@ -147,6 +165,6 @@ class RedisJournal:
                 len(legs),
                 *legs,
                 *used,
-            ],
-            client=pipe,
-        )
+            ),
+        ]
+        pipe.evalsha(self._sha, 7, *words)

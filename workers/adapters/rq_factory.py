@@ -8,7 +8,6 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
@@ -17,6 +16,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from pipeline.errors import FleetError
 from workers.adapters.keys import Keys
+from workers.adapters.packed_jobs import JobScript, Line, PackedJob
 from workers.adapters.rq_guard import (
     ALLOWED,
     CONSENSUS,
@@ -74,29 +74,46 @@ class JobQueues:
         self._retry_max = retry_max
         self._queue_class, self._job_class = guarded(keys or Keys())
         self.queues = {name: self._queue(name) for name in QUEUES}
+        self._script = JobScript(connection)
 
     def enqueue(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> bool:
         """Queue one of our jobs, once per id; False when that id is known already. Arguments are ids only.
 
         Raises ValueError for a job that a worker would refuse.
         """
+        return bool(self.enqueue_many(queue, [self.pack(queue, job, job_id, args, description)]))
+
+    def enqueue_many(self, queue: str, jobs: Sequence[PackedJob]) -> int:
+        """Queue packed jobs in their order, each once per id; how many were new. One round trip for 500."""
+        return self._script.queue(self.line(queue), jobs)
+
+    def line(self, queue: str) -> Line:
+        """Where the queue's jobs wait."""
+        return Line(self.queues[queue].key, self.queues[queue].redis_queues_keys)
+
+    def pack(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> PackedJob:
+        """One of our jobs as its hash will be, made by RQ; nothing is written. Arguments are ids only.
+
+        Raises ValueError for a job that a worker would refuse.
+        """
         name = f"workers.jobs.{job}"
         require_ours(name, args, description)
-        try:
-            self.queues[queue].enqueue_call(
-                name,
-                args=tuple(args),
-                job_id=job_id,
-                unique=True,
-                timeout=self._timeout_s,
-                result_ttl=self._result_ttl_s,
-                failure_ttl=self._failure_ttl_s,
-                retry=Retry(max=self._retry_max) if self._retry_max else None,
-                description=description,
-            )
-        except DuplicateJobError:
-            return False
-        return True
+        target = self.queues[queue]
+        made = target.create_job(
+            name,
+            args=tuple(args),
+            job_id=job_id,
+            timeout=self._timeout_s,
+            result_ttl=self._result_ttl_s,
+            failure_ttl=self._failure_ttl_s,
+            retry=Retry(max=self._retry_max) if self._retry_max else None,
+            description=description,
+            status=JobStatus.QUEUED,
+        )
+        made.origin, made.enqueued_at = target.name, made.created_at
+        fields = {name: value for name, value in made.to_dict().items() if value is not None}
+        data = fields.pop("data")
+        return PackedJob(made.key, made.id, data, tuple(word for pair in fields.items() for word in pair))
 
     def busy(self) -> int:
         """Jobs queued, just taken, or running. One round trip; runs no clean-up."""

@@ -9,6 +9,7 @@ import redis
 from pipeline.models import Vote
 from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.keys import Keys, to_ms
+from workers.adapters.wire_votes import votes_of
 
 
 class CachedVotes:
@@ -29,7 +30,7 @@ class CachedVotes:
             pipe.zrange(self._keys.used(symbol), 0, -1)
         answers = pipe.execute()
         for index, (symbol, (since, until)) in enumerate(spans.items()):
-            votes = [Vote.model_validate_json(raw) for raw in answers[2 * index]]
+            votes = votes_of(answers[2 * index])
             self._loaded[symbol] = (since, until, tuple(sorted(votes, key=lambda vote: (vote.at, vote.id))))
             self._used[symbol] = frozenset(answers[2 * index + 1])
 

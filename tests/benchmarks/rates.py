@@ -1,0 +1,166 @@
+"""What the benches of bulk work share: a server with its append-only file, a reference beside each figure, a table.
+
+A busy machine slows everything: read the ratios and the processor time, not the rates of one run. The reference is a
+pipelined RPUSH of 100 from one Python client, which is what the same interpreter and the same server can do at best.
+"""
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+import structlog
+
+from config.settings import load_settings
+from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage, TickerReading
+from tests.delivery import NOON, QUICK
+from workers.adapters.embedded import EmbeddedServer
+from workers.wiring import Runtime
+
+REFERENCE: Final = 20_000
+PIPELINE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measured piece of work: how many of what, in how long, with how much processor time of both sides (s)."""
+
+    name: str
+    count: int
+    seconds: float
+    client_cpu: float
+    server_cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Pieces a second as it was."""
+        return self.count / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of processor time a piece, ours and the server's."""
+        return (self.client_cpu + self.server_cpu) / self.count * 1e6
+
+
+def measured(name: str, count: int, client: Any, work: Callable[[], object]) -> Sample:
+    """The work's time and processor time."""
+    before, began, mine = _server_cpu(client), time.perf_counter(), time.process_time()
+    work()
+    seconds, spent = time.perf_counter() - began, time.process_time() - mine
+    return Sample(name, count, seconds, spent, _server_cpu(client) - before)
+
+
+def reference(client: Any) -> Sample:
+    """RPUSH of a small word, 100 a round trip."""
+
+    def push() -> None:
+        for _ in range(REFERENCE // PIPELINE):
+            pipe = client.pipeline(transaction=False)
+            for _ in range(PIPELINE):
+                pipe.rpush("reference", "a word")
+            pipe.execute()
+        client.delete("reference")
+
+    return measured("RPUSH, pipelines of 100", REFERENCE, client, push)
+
+
+@contextmanager
+def a_fleet(**variables: str) -> Iterator[Runtime]:
+    """A live fleet of the demo's market on a server of its own with an append-only file, synced every second."""
+    with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder)) as server:
+        environ = {"FLEET_REDIS_URL": server.url, "FLEET_DATA_DIR": folder, "FLEET_CLOCK": "live", **QUICK, **variables}
+        fleet = Runtime(load_settings("demo", environ=environ))
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+        fleet.initialise_if_empty("bench", NOON)
+        yield fleet
+
+
+def posts(first: int, symbols: int, urgent_every: int = 0, *, count: int) -> list[AnalyzedMessage]:
+    """Posts of different authors and texts, a tenth of a millisecond apart, spread over the symbols in turn."""
+    return [
+        a_post(n, _symbol(n % symbols), urgent_every, NOON + timedelta(microseconds=100 * n))
+        for n in range(first, first + count)
+    ]
+
+
+def a_post(number: int, symbol: str, urgent_every: int, at: datetime) -> AnalyzedMessage:
+    """One post of 140 characters; every so many are urgent (0: none)."""
+    label = (Label.BULLISH, Label.BEARISH, Label.NEUTRAL)[number % 3]
+    urgent = urgent_every and number % urgent_every == 0
+    return AnalyzedMessage(
+        message=SocialMessage(
+            message_id=f"stocktwits-{100_000_000 + number}",
+            source="stocktwits",
+            source_id=str(100_000_000 + number),
+            created_at=at,
+            received_at=at,
+            author=f"author{number % 50_000}",
+            followers=120,
+            text=f"${symbol} " + "what people say about it today goes on " * 3,
+        ),
+        sentiment=Sentiment(
+            label=Label.BULLISH if urgent else label,
+            score=(0.52, -0.48, 0.0)[number % 3],
+            confidence=0.95 if urgent else 0.71,
+            model="stage1-1-0123456789ab",
+        ),
+        tickers=TickerReading(symbols=(symbol,), primary=symbol, cashtags=1),
+        fingerprint=f"{number:020x}",
+    )
+
+
+def _symbol(number: int) -> str:
+    """AAAA, AAAB, ..., 26^4 of them."""
+    letters = []
+    for _ in range(4):
+        number, letter = divmod(number, 26)
+        letters.append(chr(65 + letter))
+    return "".join(reversed(letters))
+
+
+def table(samples: Sequence[Sample], unit: str) -> str:
+    """Medians and ranges by name, each as a ratio to the reference of the same rounds."""
+    lines = [
+        f"| work | {unit}/s | x reference | µs of processor time, ours + server's |",
+        "|---|---:|---:|---:|",
+    ]
+    by_name: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_name.setdefault(sample.name, []).append(sample)
+    base = statistics.median(one.rate for one in next(iter(by_name.values())))
+    for name, mine in by_name.items():
+        rates = [one.rate for one in mine]
+        ours = statistics.median(one.client_cpu / one.count for one in mine) * 1e6
+        theirs = statistics.median(one.server_cpu / one.count for one in mine) * 1e6
+        shown = f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
+        lines.append(f"| {name} | {shown} | {statistics.median(rates) / base:.2f} | {ours:.1f} + {theirs:.1f} |")
+    return "\n".join(lines)
+
+
+def run(about: str | None, unit: str, one_round: Callable[[], list[Sample]]) -> None:
+    """The command line of a bench: interleaved rounds, the table, the samples as JSON."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
+    parser.add_argument("--json", type=Path, help="where the samples are written")
+    wanted = parser.parse_args()
+    load = os.getloadavg()[0]
+    samples = [sample for _ in range(wanted.rounds) for sample in one_round()]
+    print(f"{wanted.rounds} rounds, {os.cpu_count()} cores, load average {load:.1f} before\n\n{table(samples, unit)}")  # noqa: T201 # a bench prints
+    if wanted.json:
+        kept: dict[str, Any] = {"cores": os.cpu_count(), "load": load, "samples": [asdict(one) for one in samples]}
+        wanted.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+
+
+def _server_cpu(client: redis.Redis) -> float:
+    facts: Any = client.info("cpu")
+    return float(facts["used_cpu_user"] + facts["used_cpu_sys"])
