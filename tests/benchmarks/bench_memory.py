@@ -33,7 +33,7 @@ class Size:
 
 def measure(fleet: Runtime, votes: int, symbols: int) -> Size:
     """Fill the empty server."""
-    fleet.client.execute_command("FLUSHALL", "SYNC")  # the other way the memory is freed later
+    fleet.client.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call] # the other way the memory is freed later
     empty = used(fleet)
     for start in range(0, votes, CHUNK):
         waiting = posts(start, symbols, count=min(CHUNK, votes - start))
