@@ -21,6 +21,12 @@ from pipeline.weights import Weights
 LABELS = (Label.BEARISH, Label.NEUTRAL, Label.BULLISH)
 CLOSED = "+uncalibrated"
 """What the model's name ends with when its confidence cannot be vouched for: every post is neutral then."""
+SURE = 0.85
+"""The confidence from which a post is urgent by default; the measures speak of it."""
+OPPOSITE = 0.05
+"""P(opposite direction) up to which a direction may be urgent: a third of what 0.85 leaves (held-out posts in sight)."""
+HELD_BACK = 0.84
+"""The most confidence a direction has whose opposite is likelier than that."""
 Rows = NDArray[np.int8]
 
 
@@ -125,7 +131,11 @@ def unpack(raw: bytes) -> Rows:
 
 
 class Reckoning(NamedTuple):
-    """A label, P(bullish) - P(bearish) in [-1, 1] (0 for neutral), and the calibrated P(label is right)."""
+    """A label, P(bullish) - P(bearish) in [-1, 1] (0 for neutral), and the calibrated P(label is right).
+
+    A direction whose opposite is likelier than OPPOSITE has at most HELD_BACK: sure that the post moves the stock is not
+    sure which way.
+    """
 
     label: Label
     lean: float
@@ -174,7 +184,8 @@ def _label(chances: tuple[float, float, float]) -> Reckoning:
     label = LABELS[chances.index(best)]
     if label is Label.NEUTRAL or chances[0] == chances[2]:
         return Reckoning(Label.NEUTRAL, 0.0, chances[1])
-    return Reckoning(label, chances[2] - chances[0], min(best, 1 - 1e-9))
+    opposite = min(chances[0], chances[2])
+    return Reckoning(label, chances[2] - chances[0], min(best, HELD_BACK if opposite > OPPOSITE else 1 - 1e-9))
 
 
 def probabilities(bearish: float, bullish: float) -> tuple[float, float, float]:
