@@ -24,7 +24,7 @@ CLOSED = "+uncalibrated"
 SURE = 0.85
 """The confidence from which a post is urgent by default; the measures speak of it."""
 OPPOSITE = 0.05
-"""P(opposite direction) up to which a direction may be urgent: a third of what 0.85 leaves (held-out posts in sight)."""
+"""P(opposite direction) up to which a direction may be urgent: a third of what SURE leaves (held-out posts)."""
 HELD_BACK = 0.84
 """The most confidence a direction has whose opposite is likelier than that."""
 Rows = NDArray[np.int8]
@@ -133,8 +133,8 @@ def unpack(raw: bytes) -> Rows:
 class Reckoning(NamedTuple):
     """A label, P(bullish) - P(bearish) in [-1, 1] (0 for neutral), and the calibrated P(label is right).
 
-    A direction whose opposite is likelier than OPPOSITE has at most HELD_BACK: sure that the post moves the stock is not
-    sure which way.
+    A direction whose opposite is likelier than OPPOSITE has at most HELD_BACK: to be sure that a post moves a stock is
+    not to be sure which way.
     """
 
     label: Label

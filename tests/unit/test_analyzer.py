@@ -339,7 +339,7 @@ def test_equal_chances_of_both_directions_are_none() -> None:
 
 @pytest.mark.parametrize(("against", "confidence"), [(3.3, 0.84), (2.8, None)])
 def test_a_direction_is_held_back_where_its_opposite_is_too_likely(against: float, confidence: float | None) -> None:
-    """Shifts of 6 and 3.3: opposite e^-2.7 / (1 + e^-2.7 + e^-6) = 0.063, so 0.84; of 6 and 2.8: 0.039, so it stands."""
+    """Shifts of 6 and 3.3: opposite e^-2.7 / (1 + e^-2.7 + e^-6) = 0.063, so 0.84; 6 and 2.8: 0.039, so it stands."""
     blank = SHIPPED.rows * np.int8(0)
     calibrator = SHIPPED.card.calibrators[Channel.UNKNOWN].model_copy(update={"bearish": 6.0, "bullish": against})
     card = SHIPPED.card.model_copy(update={"calibrators": {Channel.UNKNOWN: calibrator}})
