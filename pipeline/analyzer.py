@@ -67,10 +67,10 @@ class LexiconAnalyzer:
         is_silent = not (spam is None or spam in LISTS) or not is_readable(message.text)
         channel = self._channel or self._settings.channel(message.source)
         each = {} if is_silent or spam is not None else self._each(survey, channel)
-        whole = self._silent if is_silent else self._sentiment(post.text, channel)
+        own = each.pop(tickers.primary or "", self._silent if is_silent else None)
         return AnalyzedMessage(
             message=message,
-            sentiment=each.pop(tickers.primary or "", whole),
+            sentiment=own or self._sentiment(post.text, channel),
             tickers=tickers,
             fingerprint=fingerprint_of(post),
             spam=spam,

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models import FloatArray, IntArray
+from pipeline.sentiment import HELD_BACK, OPPOSITE, SURE
 from pipeline.training import minimise, softmax
 
-SURE = 0.85
-"""The confidence from which a post is urgent by default; the measures speak of it."""
 BINS = 15
 _PRIOR = 1e-3
 
@@ -68,8 +67,10 @@ class Judged(NamedTuple):
 
     @property
     def confidence(self) -> FloatArray:
-        """Its probability."""
-        found: FloatArray = self.p.max(axis=1)
+        """Its probability, held back where the label is a direction and its opposite too likely, as the model does."""
+        opposite = np.minimum(self.p[:, 0], self.p[:, 2])
+        is_held = (self.said != 1) & (opposite > OPPOSITE)
+        found: FloatArray = np.minimum(self.p.max(axis=1), np.where(is_held, HELD_BACK, 1.0))
         return found
 
     @property

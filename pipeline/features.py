@@ -1,6 +1,7 @@
 """What a post offers the model: words, pairs and groups of letters by hashed bucket, and the lexicon's lean."""
 
 from functools import lru_cache
+from itertools import repeat
 from typing import NamedTuple
 from zlib import crc32
 
@@ -12,6 +13,7 @@ LETTERS_SCALE = 0.6
 """How much a post's groups of letters count beside its words (chosen with the held-out figures in sight)."""
 _SHORTEST, _LONGEST = 3, 5
 _LEVELS = 4
+_LAST = BUCKETS - 1
 _KIND = crc32(b"# "), crc32(b"! ")
 
 
@@ -39,51 +41,49 @@ def features(reading: Reading) -> Features:
 
 def word_bucket(word: str) -> int:
     """The row of a token."""
-    return _bucket(word)
+    return crc32(spelled(word)) % BUCKETS
 
 
 def pair_bucket(pair: tuple[str, str]) -> int:
     """The row of two neighbours."""
-    return crc32(f"{pair[0]} {pair[1]}".encode("utf-8", "surrogatepass")) % BUCKETS
+    return crc32(spelled(pair[1]), pair_start(pair[0])) % BUCKETS
+
+
+def spelled(word: str) -> bytes:
+    """A token as it is hashed."""
+    return word.encode("utf-8", "surrogatepass")
+
+
+def pair_start(word: str) -> int:
+    """CRC-32 of a token and the space behind it, which goes on with the next token: a pair is `first second`."""
+    return crc32(b" ", crc32(spelled(word)))
 
 
 def letter_buckets(word: str) -> tuple[int, ...]:
     """The rows of 3 to 5 letters in a row, the word's edges included; none for marks, numbers and short words."""
     bare = word.removeprefix(NEGATED)
-    start, spans = _KIND[bare != word], _spans(len(bare)) if bare.isalpha() else ()
+    spans = _spans(len(bare)) if bare.isalpha() else ()
     edged = f"<{bare}>"
-    if edged.isascii():
-        letters = edged.encode()
-        return tuple([crc32(letters[first:end], start) % BUCKETS for first, end in spans])
-    return tuple([crc32(edged[first:end].encode("utf-8", "surrogatepass"), start) % BUCKETS for first, end in spans])
-
-
-def letter_count(word: str) -> int:
-    """How many rows `letter_buckets` names."""
-    bare = word.removeprefix(NEGATED)
-    return len(_spans(len(bare))) if bare.isalpha() else 0
+    groups = map(edged.encode().__getitem__, spans) if edged.isascii() else map(spelled, map(edged.__getitem__, spans))
+    return tuple(map(_LAST.__and__, map(crc32, groups, repeat(_KIND[bare != word]))))
 
 
 @lru_cache(maxsize=64)
-def _spans(letters: int) -> tuple[tuple[int, int], ...]:
-    """Where the groups of a word of so many letters start and end, its two edges included."""
+def _spans(letters: int) -> tuple[slice, ...]:
+    """Where the groups of a word of so many letters stand, its two edges included."""
     if letters < _SHORTEST:
         return ()
     sizes = range(_SHORTEST, min(_LONGEST, letters + 1) + 1)
-    return tuple((first, first + size) for size in sizes for first in range(letters + 3 - size))
+    return tuple(slice(first, first + size) for size in sizes for first in range(letters + 3 - size))
 
 
 def lean_buckets(sums: tuple[float, float]) -> tuple[int, int, int]:
     """The rows of the lexicon's sums (bullish, bearish) and of their difference, each rounded and cut to -4..4."""
     bullish, bearish = sums
     levels = ("bull", bullish), ("bear", bearish), ("lean", bullish - bearish)
-    first, second, third = (_bucket(f"<{name} {_level(value)}>") for name, value in levels)
+    first, second, third = (word_bucket(f"<{name} {_level(value)}>") for name, value in levels)
     return first, second, third
 
 
 def _level(value: float) -> int:
     return max(-_LEVELS, min(_LEVELS, round(value)))
-
-
-def _bucket(name: str) -> int:
-    return crc32(name.encode("utf-8", "surrogatepass")) % BUCKETS

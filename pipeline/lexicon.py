@@ -10,7 +10,7 @@ from itertools import chain, pairwise
 from pipeline.memo import TextMemo
 
 _TOKEN = re.compile(
-    r"(?P<word>(?!https?(?::|…)|www\.)[a-z]++(?!['’][a-z]))"
+    r"(?P<word>(?![hw](?:ttps?(?::|…)|ww\.))[a-z]++(?!['’][a-z]))"
     r"|(?P<link>https?(?::\S*|…)|www\.\S*)"
     r"|(?P<tag>\$[a-z]{1,5}(?:\.[a-z]{1,2})?(?![a-z0-9$]))"
     r"|(?P<user>@\w+)"

@@ -1,37 +1,33 @@
 """From words to a label with an honest probability: hashed features, a linear model in one file, its calibrators."""
 
-import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from hashlib import sha256
 from importlib.resources import files
-from math import exp, sqrt
-from typing import NamedTuple, TypeVar
+from math import exp
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from pipeline.errors import SettingsError
-from pipeline.features import (
-    BUCKETS,
-    LETTERS_SCALE,
-    lean_buckets,
-    letter_buckets,
-    letter_count,
-    pair_bucket,
-    word_bucket,
-)
+from pipeline.features import BUCKETS
 from pipeline.lexicon import Lexicon, Reading
 from pipeline.models import Frozen, Label
+from pipeline.weights import Weights
 
 LABELS = (Label.BEARISH, Label.NEUTRAL, Label.BULLISH)
 CLOSED = "+uncalibrated"
 """What the model's name ends with when its confidence cannot be vouched for: every post is neutral then."""
+SURE = 0.85
+"""The confidence from which a post is urgent by default; the measures speak of it."""
+OPPOSITE = 0.05
+"""P(opposite direction) up to which a direction may be urgent: a third of what SURE leaves (held-out posts)."""
+HELD_BACK = 0.84
+"""The most confidence a direction has whose opposite is likelier than that."""
 Rows = NDArray[np.int8]
-_REMEMBERED = 1 << 16
-_K = TypeVar("_K")
 
 
 class Channel(StrEnum):
@@ -135,57 +131,15 @@ def unpack(raw: bytes) -> Rows:
 
 
 class Reckoning(NamedTuple):
-    """A label, P(bullish) - P(bearish) in [-1, 1] (0 for neutral), and the calibrated P(label is right)."""
+    """A label, P(bullish) - P(bearish) in [-1, 1] (0 for neutral), and the calibrated P(label is right).
+
+    A direction whose opposite is likelier than OPPOSITE has at most HELD_BACK: to be sure that a post moves a stock is
+    not to be sure which way.
+    """
 
     label: Label
     lean: float
     confidence: float
-
-
-class _Sums(dict[_K, complex]):
-    """Weights of a feature's buckets by its name: bearish + bullish i, whole numbers, so every order sums the same.
-
-    Filled on demand and emptied when it is full; safe to share between threads.
-    """
-
-    def __init__(self, buckets: Callable[[_K], Sequence[int]], rows: NDArray[np.int16]) -> None:
-        super().__init__()
-        self._buckets = buckets
-        self._bearish, self._bullish = (memoryview(row.tobytes()).cast("h") for row in rows)
-
-    def __missing__(self, name: _K) -> complex:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        buckets = self._buckets(name)
-        value = complex(
-            sum(map(self._bearish.__getitem__, buckets)),
-            sum(map(self._bullish.__getitem__, buckets)),
-        )
-        self[name] = value
-        return value
-
-
-class _Counts(dict[str, int]):
-    """How many groups of letters a word has."""
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        count = letter_count(word)
-        self[word] = count
-        return count
-
-
-class _Weights:
-    """What one kind of channel is read by: sums of weights by feature, and the logit that a unit of them is."""
-
-    def __init__(self, model: Model, channel: Channel) -> None:
-        rows = model.summed(channel)
-        self.unit = model.card.step / TABLES
-        self.words = _Sums[str](lambda word: (word_bucket(word),), rows)
-        self.pairs = _Sums[tuple[str, str]](lambda pair: (pair_bucket(pair),), rows)
-        self.letters = _Sums[str](letter_buckets, rows)
-        self.leans = _Sums[tuple[float, float]](lean_buckets, rows)
 
 
 class SentimentModel:
@@ -194,8 +148,9 @@ class SentimentModel:
     def __init__(self, model: Model | None = None) -> None:
         self.lexicon = Lexicon()
         self.model = model or load_model()
-        self._weights = {channel: _Weights(self.model, channel) for channel in Channel}
-        self._counts = _Counts()
+        self._weights = {
+            channel: Weights(self.model.summed(channel), self.model.card.step / TABLES) for channel in Channel
+        }
         self._calibrators = {channel: self.model.calibrator(channel) for channel in Channel}
         self._kinds = {channel: self.model.kind(channel) for channel in Channel}
 
@@ -220,16 +175,7 @@ class SentimentModel:
 
     def logits(self, reading: Reading, channel: Channel = Channel.UNKNOWN) -> tuple[float, float]:
         """Raw logits of bearish and bullish against neutral, by the weights of a kind of channel."""
-        weights, marked = self._weights[channel], reading.marked
-        words, pairs = set(marked), set(itertools.pairwise(marked))
-        said = sum(map(weights.words.__getitem__, words)) + sum(map(weights.pairs.__getitem__, pairs))
-        spelled = sum(map(weights.letters.__getitem__, words))
-        total = (
-            said / sqrt(max(1, len(words) + len(pairs)))
-            + spelled * (LETTERS_SCALE / sqrt(max(1, sum(map(self._counts.__getitem__, words)))))
-            + weights.leans[reading.bullish, reading.bearish]
-        ) * weights.unit
-        return total.real, total.imag
+        return self._weights[channel].logits(reading)
 
 
 def _label(chances: tuple[float, float, float]) -> Reckoning:
@@ -238,7 +184,8 @@ def _label(chances: tuple[float, float, float]) -> Reckoning:
     label = LABELS[chances.index(best)]
     if label is Label.NEUTRAL or chances[0] == chances[2]:
         return Reckoning(Label.NEUTRAL, 0.0, chances[1])
-    return Reckoning(label, chances[2] - chances[0], min(best, 1 - 1e-9))
+    opposite = min(chances[0], chances[2])
+    return Reckoning(label, chances[2] - chances[0], min(best, HELD_BACK if opposite > OPPOSITE else 1 - 1e-9))
 
 
 def probabilities(bearish: float, bullish: float) -> tuple[float, float, float]:

@@ -119,17 +119,31 @@ def by_symbol(
     Clauses count when they say opposite things of two symbols, or when the post is not about another one it names;
     else the whole post's reading is the better one.
     """
-    found = {symbol: _sentiment(what, read, model, settings) for symbol, what in said.items()}
-    opposed = {found[symbol].label for symbol, what in said.items() if what.text} >= {Label.BULLISH, Label.BEARISH}
+    texts = {symbol: what.text for symbol, what in said.items() if what.text}
     silent = any(not what.text and not what.sign for what in said.values())
-    return {symbol: found[symbol] for symbol, what in said.items() if opposed or silent or not what.text}
+    found = {symbol: read(text) for symbol, text in texts.items()} if silent else _opposed(texts, read)
+    return {
+        symbol: found[symbol] if what.text else _worded(what.sign, model, settings)
+        for symbol, what in said.items()
+        if symbol in found or not what.text
+    }
 
 
-def _sentiment(what: Said, read: Callable[[str], Sentiment], model: str, settings: SubjectSettings) -> Sentiment:
-    if what.text:
-        return read(what.text)
-    label = {1: Label.BULLISH, -1: Label.BEARISH, 0: Label.NEUTRAL}[what.sign]
-    return Sentiment(label=label, score=settings.score * what.sign, confidence=settings.confidence, model=model)
+def _opposed(texts: Mapping[str, str], read: Callable[[str], Sentiment]) -> dict[str, Sentiment]:
+    """The readings of the texts where two say opposite things, else {}; the last is not read where that settles it."""
+    found: dict[str, Sentiment] = {}
+    for symbol, text in texts.items():
+        labels = {sentiment.label for sentiment in found.values()}
+        if len(found) == len(texts) - 1 and labels <= {Label.NEUTRAL}:
+            return {}
+        found[symbol] = read(text)
+    return found if {sentiment.label for sentiment in found.values()} >= {Label.BULLISH, Label.BEARISH} else {}
+
+
+def _worded(sign: int, model: str, settings: SubjectSettings) -> Sentiment:
+    """A direction, or none, by wording alone."""
+    label = {1: Label.BULLISH, -1: Label.BEARISH, 0: Label.NEUTRAL}[sign]
+    return Sentiment(label=label, score=settings.score * sign, confidence=settings.confidence, model=model)
 
 
 class SubjectReader:

@@ -123,8 +123,10 @@ class TickerReader:
         tagged = self._tagged(text) if "$" in text and not _is_code(text) else []
         if not self._settings.names or len(tagged) > self._settings.max_kept:
             return Survey(self._reading_of(tagged, [], []), text, tuple(tagged))
-        taken = {place.start for place in tagged}
-        listed = [place for place in self._listed(text) if place.start not in taken and place.start - 1 not in taken]
+        listed = list(self._listed(text))
+        if listed:
+            taken = {place.start for place in tagged}
+            listed = [place for place in listed if place.start not in taken and place.start - 1 not in taken]
         capitals = frozenset(_CAPITALS.findall(text))
         names: list[Place] = []
         if self.gazetteer.may_name(text, capitals):
@@ -164,8 +166,9 @@ class TickerReader:
         if leet:
             surest = self._universe.difference(place.symbol or "" for place in short)
             return {place.symbol for place in places if place.symbol in surest}
-        weak = self._dropped.union(place.symbol or "" for place in short)
-        return {place.symbol for place in places if place.symbol in self._universe or place.symbol not in weak}
+        weak = {place.symbol for place in short}
+        symbols = {place.symbol for place in places}
+        return {name for name in symbols if name in self._universe or not (name in weak or name in self._dropped)}
 
     def _listed(self, text: str) -> "Iterator[Place]":
         """Symbols that an exchange or an option names; canonical."""

@@ -1,8 +1,10 @@
 """What the analyzer says of posts, and that no text makes it raise."""
 
+import math
 import time
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from pipeline.analyzer import AnalyzerSettings, LexiconAnalyzer, why_silent
@@ -333,6 +335,20 @@ def test_equal_chances_of_both_directions_are_none() -> None:
     reckoning = SentimentModel(Model(card, even.rows)).reckon(["crash"])
 
     assert (reckoning.label, reckoning.lean) == (Label.NEUTRAL, 0.0)
+
+
+@pytest.mark.parametrize(("against", "confidence"), [(3.3, 0.84), (2.8, None)])
+def test_a_direction_is_held_back_where_its_opposite_is_too_likely(against: float, confidence: float | None) -> None:
+    """Shifts of 6 and 3.3: opposite e^-2.7 / (1 + e^-2.7 + e^-6) = 0.063, so 0.84; 6 and 2.8: 0.039, so it stands."""
+    blank = SHIPPED.rows * np.int8(0)
+    calibrator = SHIPPED.card.calibrators[Channel.UNKNOWN].model_copy(update={"bearish": 6.0, "bullish": against})
+    card = SHIPPED.card.model_copy(update={"calibrators": {Channel.UNKNOWN: calibrator}})
+    chance = 1 / (1 + math.exp(against - 6) + math.exp(-6))
+
+    reckoning = SentimentModel(Model(card, blank)).reckon(["crash"])
+
+    assert reckoning.label is Label.BEARISH
+    assert reckoning.confidence == pytest.approx(confidence or chance)
 
 
 def test_the_card_tells_nothing_of_the_posts() -> None:

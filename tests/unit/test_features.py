@@ -5,7 +5,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from pipeline.features import BUCKETS, LETTERS_SCALE, features, lean_buckets, letter_buckets, letter_count, word_bucket
+from pipeline.features import BUCKETS, LETTERS_SCALE, features, lean_buckets, letter_buckets, pair_bucket, word_bucket
 from pipeline.lexicon import Lexicon, tokens
 from pipeline.sentiment import Card, Channel, Model, SentimentModel, named, pack, weights_digest
 from pipeline.training import matrix
@@ -91,10 +91,14 @@ def test_letters_weigh_less_than_words() -> None:
     assert x.values.tolist() == pytest.approx([1.0] + [LETTERS_SCALE / 3] * 9 + [1.0] * 3)
 
 
-@pytest.mark.parametrize(
-    "word", ["", "ab", "abc", "abcd", "breakout", "not_breakout", "not_ab", "<tag>", "x" * 30, "größe"]
-)
-def test_the_number_of_letter_groups_is_known_without_them(word: str) -> None:
-    """`abc` has five: `<ab`, `abc`, `bc>`, `<abc`, `abc>`; marks and short words have none."""
-    assert letter_count(word) == len(letter_buckets(word))
-    assert letter_count("abc") == 5
+@pytest.mark.parametrize("pair", [("buy", "now"), ("not_buy", "<tag>"), ("größe", "🚀"), ("a", "\ud800")])
+def test_a_pair_is_the_crc_of_both_words_with_a_space(pair: tuple[str, str]) -> None:
+    """The second half goes on from the first half's CRC-32, which makes that of the whole."""
+    assert pair_bucket(pair) == crc32(" ".join(pair).encode("utf-8", "surrogatepass")) % 262_144
+
+
+def test_the_groups_of_letters_of_a_foreign_word_are_hashed_as_utf_8() -> None:
+    """`<öl>` is too short for a group; `größe` has 5 + 4 + 3, the first of them `<gr`."""
+    assert letter_buckets("öl") == ()
+    assert len(letter_buckets("größe")) == 5 + 4 + 3
+    assert letter_buckets("größe")[2] == crc32("# röß".encode()) % 262_144

@@ -143,6 +143,21 @@ def test_the_message_carries_the_primary_and_the_others_apart() -> None:
     assert analyze("$AAPL and $TSLA rally").by_symbol == {}
 
 
+def test_the_last_clause_is_read_only_where_one_before_has_a_direction() -> None:
+    """Two opposite readings need two directions: after a neutral first the second settles nothing."""
+    read: list[str] = []
+
+    def heard(text: str) -> Sentiment:
+        read.append(text)
+        return by_words(text)
+
+    quiet = by_symbol({"AAPL": Said("reports late"), "INTC": Said("looks bad")}, heard, "fake", SubjectSettings())
+    loud = by_symbol({"AAPL": Said("looks good"), "INTC": Said("looks bad")}, heard, "fake", SubjectSettings())
+
+    assert (quiet, [*loud]) == ({}, ["AAPL", "INTC"])
+    assert read == ["reports late", "looks good", "looks bad"]
+
+
 def test_reading_by_symbol_can_be_switched_off() -> None:
     """`per_symbol: false` gives every symbol the post's reading."""
     off = AnalyzerSettings(subjects=SubjectSettings(per_symbol=False))
