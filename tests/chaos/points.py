@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import redis
 from redis.client import Pipeline, PubSub
+from redis.commands.core import Script
 from redis.connection import AbstractConnection
 
 from workers.adapters.http_bounded import BoundedHttp
@@ -158,7 +159,8 @@ def _line(point: Point) -> str:
 def trace(points: Points, role: str, horse: str | None = None) -> None:
     """From now on every call of this process is a point; `horse`: the role of processes it forks.
 
-    What reaches a socket of Redis outside any known call is a point too, so no call can go untraced.
+    What reaches a socket of Redis outside any known call is a point too, so no call can go untraced. A script is one
+    call, whether the server knows it already or has to be told it first.
     """
     mine, inside = os.getpid(), threading.local()
 
@@ -177,6 +179,7 @@ def trace(points: Points, role: str, horse: str | None = None) -> None:
             inside.call = None
             points.reach(Point(who, caller, call, AFTER))
 
+    _wrap(Script, "__call__", at, _script)
     _wrap(redis.Redis, "execute_command", at, lambda _self, *args: _word(args))
     _wrap(Pipeline, "immediate_execute_command", at, lambda _self, *args: _word(args))
     _wrap(Pipeline, "execute", at, lambda self, *_: _pipeline(self))
@@ -189,10 +192,15 @@ def _wrap(owner: type, name: str, at: Callable[[str], Any], title: Callable[...,
     real = getattr(owner, name)
 
     def traced(self: Any, *args: Any, **options: Any) -> Any:
-        with at(title(self, *args)):
+        with at(title(self, *args, **({"client": options["client"]} if "client" in options else {}))):
             return real(self, *args, **options)
 
     setattr(owner, name, traced)
+
+
+def _script(script: Any, *_: Any, client: Any = None, **_options: Any) -> str:
+    """A script's call, unless it is only queued in a pipeline."""
+    return NO_CALL if isinstance(client or script.registered_client, Pipeline) else "EVALSHA"
 
 
 def _word(args: tuple[Any, ...]) -> str:
