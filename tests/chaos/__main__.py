@@ -73,9 +73,7 @@ def _plan(said: argparse.Namespace) -> Plan:
     if said.sabotage:
         return Plan(seed=said.seed, min_s=45, max_s=45, every_s=0.4, again=0.002)
     if said.short:
-        return Plan(
-            seed=said.seed, min_s=35, max_s=min(said.max_seconds, 240), every_s=0.2, again=0.003, both_sides=False
-        )
+        return Plan(seed=said.seed, min_s=45, max_s=min(said.max_seconds, 240), every_s=0.2, again=0.002)
     return Plan(
         seed=said.seed,
         min_s=60,

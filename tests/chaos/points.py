@@ -37,6 +37,7 @@ MODE: Final = struct.Struct("<dd")  # seconds between deaths of a role, chance o
 BEFORE, AFTER = "before", "after"
 PARTS_SHOWN: Final = 4
 QUIET: Final = -1.0
+RARE: Final = 300.0  # a point reached less often than that is the likelier to see another death
 NO_CALL: Final = "an empty pipeline"
 
 
@@ -74,16 +75,20 @@ class Points:
         self._dice = random.Random(seed)
         self._pid = os.getpid()
         self.place = ""  # the name of the child this process is, or belongs to
-        self.calm()
+        self.peace()
 
     # ---- what the harness says ---------------------------------------------------------------------------
 
-    def calm(self) -> None:
+    def peace(self) -> None:
         """Nobody dies from now on."""
         self._set_mode(QUIET, 0.0)
 
+    def calm(self) -> None:
+        """From now on only who reaches a point that nobody died at."""
+        self._set_mode(0.0, 0.0)
+
     def arm(self, every_s: float, again: float) -> None:
-        """Kill at points not killed before, at most once in `every_s` seconds, child and role; at others by chance."""
+        """The same, and others by chance: `again`, more where few come by; `every_s` seconds apart for each child."""
         self._set_mode(every_s, again)
 
     def counts(self) -> dict[Point, Count]:
@@ -92,9 +97,9 @@ class Points:
         points = {Point(*line.split("\t")) for line in lines}
         return {point: Count(*self._read(_slot(point))) for point in sorted(points)}
 
-    def untested(self, *, calls: bool = False) -> list[Point]:
-        """Points that were reached and at which nobody died; `calls`: only if nobody died on its other side either."""
-        return untested(self.counts(), calls=calls)
+    def untested(self) -> list[Point]:
+        """Points that were reached and at which nobody died."""
+        return [point for point, count in self.counts().items() if count.killed == 0]
 
     # ---- what a process does -----------------------------------------------------------------------------
 
@@ -106,23 +111,23 @@ class Points:
         if reached == 0:
             os.write(self._log, f"{_line(point)}\n".encode())
         every_s, again = MODE.unpack_from(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size)
-        if every_s == QUIET or (killed and self._roll() >= again):
+        if every_s == QUIET or (killed and self._roll() >= again * max(1.0, RARE / (reached + 1))):
             return
-        self._die_if_due(point, slot, every_s)
+        if self._is_due(point, slot, every_s):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    def _die_if_due(self, point: Point, slot: int, every_s: float) -> None:
-        """One death at a time and place; the table remembers it before it happens."""
+    def _is_due(self, point: Point, slot: int, every_s: float) -> bool:
+        """Whether this process is the one to die here; the table remembers it before it happens."""
         clock = SLOTS * SLOT.size + zlib.crc32(f"{point.role} {self.place}".encode()) % ROLES * CLOCK.size
         fcntl.lockf(self._lock, fcntl.LOCK_EX)
+        reached, killed = self._read(slot)
         (last,) = CLOCK.unpack_from(self._map, clock)
-        due = time.monotonic() - last >= every_s
+        due = killed == 0 or time.monotonic() - last >= every_s
         if due:
-            reached, killed = self._read(slot)
             SLOT.pack_into(self._map, slot * SLOT.size, reached, killed + 1)
             CLOCK.pack_into(self._map, clock, time.monotonic())
         fcntl.lockf(self._lock, fcntl.LOCK_UN)
-        if due:
-            os.kill(os.getpid(), signal.SIGKILL)
+        return due
 
     def _roll(self) -> float:
         if os.getpid() != self._pid:
@@ -136,13 +141,6 @@ class Points:
 
     def _set_mode(self, every_s: float, again: float) -> None:
         MODE.pack_into(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size, every_s, again)
-
-
-def untested(counts: dict[Point, Count], *, calls: bool = False) -> list[Point]:
-    """As `Points.untested` says, of these counts."""
-    tested = {(point.role, point.caller, point.call) for point, count in counts.items() if count.killed}
-    alive = [point for point, count in counts.items() if not count.killed]
-    return [point for point in alive if not calls or (point.role, point.caller, point.call) not in tested]
 
 
 def _slot(point: Point) -> int:

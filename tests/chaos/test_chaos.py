@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.timeout(600)
 def test_no_promise_breaks_wherever_a_process_is_killed(tmp_path: Path) -> None:
-    """A death right before or right after each call of router, scheduler, worker and work-horse."""
+    """A death right before and one right after each call of router, scheduler, worker and work-horse."""
     words = [
         "--short",
         "--seed",
@@ -28,7 +28,6 @@ def test_no_promise_breaks_wherever_a_process_is_killed(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     report = json.loads((tmp_path / "r.json").read_text())
-    killed = {(p["role"], p["caller"], p["call"]) for p in report["points"] if p["killed"]}
-    assert killed == {(p["role"], p["caller"], p["call"]) for p in report["points"]}
-    assert {role for role, _, _ in killed} == {"route", "schedule", "worker", "horse"}
+    assert (report["untested"], report["broken"]) == ([], [])
+    assert {point["role"] for point in report["points"]} == {"route", "schedule", "worker", "horse"}
     assert report["legs"]["executed"] > 0

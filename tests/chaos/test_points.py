@@ -78,28 +78,6 @@ def test_what_was_reached_in_peace_is_untested(tmp_path: Path) -> None:
     assert points.untested() == [point]
 
 
-def test_a_death_on_one_side_of_a_call_tests_the_call_but_not_its_other_side(server_url: str, tmp_path: Path) -> None:
-    """The short form is content with one of the two, the long one is not."""
-    points = Points(tmp_path, seed=1)
-    points.arm(every_s=0.0, again=0.0)
-
-    def child() -> None:
-        trace(points, "tester")
-        points.calm()
-        redis.Redis.from_url(server_url).set("a", 1)
-
-    def dying() -> None:
-        trace(points, "tester")
-        redis.Redis.from_url(server_url).set("a", 1)
-
-    in_a_child(child)
-    points.arm(every_s=0.0, again=0.0)
-    in_a_child(dying)
-
-    assert [point.phase for point in points.untested()] == ["after"]
-    assert points.untested(calls=True) == []
-
-
 def test_a_forked_horse_has_a_role_of_its_own(server_url: str, tmp_path: Path) -> None:
     """Worker and work-horse are killed apart."""
     points = Points(tmp_path, seed=1)
