@@ -8,12 +8,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos fuzz lint mutation lock clean check-python
+.PHONY: help run test chaos bench fuzz lint mutation lock clean check-python
 
 help:
 	@echo "make run    a recorded day through the whole fleet, with a summary at the end (under a minute)"
 	@echo "make test   lint, types, layers and every test that needs no Docker"
 	@echo "make chaos  SIGKILL at every call of every process, 10,000 legs; then the protocol broken on purpose (SEED=n)"
+	@echo "make bench  worker, router, drain, collector and memory, each beside a reference of the same run"
 	@echo "make fuzz   the property tests with tens of thousands of examples (hours)"
 	@echo "make lint   lint, types and layers only"
 	@echo "make mutation  break the money rules one by one and count what the tests notice (a quarter of an hour)"
@@ -31,6 +32,9 @@ chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.chaos --seed $(SEED) --page docs/reliability.md
 	$(BIN)/python -m tests.chaos --seed $(SEED) --sabotage all
 	$(BIN)/python -m pytest tests/properties/test_input.py --hypothesis-profile=chaos --timeout=0
+
+bench: $(VENV)/dev.stamp
+	@for one in worker router drain collect memory; do $(BIN)/python -m tests.benchmarks.bench_$$one || exit 1; done
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/properties --hypothesis-profile=chaos --timeout=0
