@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pipeline.models import AnalyzedMessage, Outcome, TradingState
 from pipeline.router import leg_id
-from tests.venue.book import Book
+from tests.venue.book import Book, Event
 from workers.adapters.rq_factory import QUEUES, started
 from workers.wiring import Runtime
 
@@ -41,7 +41,7 @@ class Evidence:
     posts: Sequence[AnalyzedMessage]
     book: Book
     limits: Limits
-    top_equity: Decimal  # the most the account ever had: no limit in dollars was higher
+    cash: Decimal  # what the account began with
 
 
 def broken(evidence: Evidence) -> list[str]:
@@ -136,10 +136,9 @@ def _books(e: Evidence) -> Iterator[str]:
 
 
 def _limits(e: Evidence) -> Iterator[str]:
-    """At no moment of the venue's own order of events was a limit passed."""
-    equity = e.top_equity * MARKED
-    one, gross = equity * e.limits.position, equity * e.limits.gross
-    for event in e.book.events:
+    """At no moment of the venue's own order of events was a limit passed; dollars are of the most equity until then."""
+    for event, equity in _with_equity(e):
+        one, gross = equity * MARKED * e.limits.position, equity * MARKED * e.limits.gross
         for symbol, dollars in event.worst_by_symbol.items():
             if Decimal(dollars) > one:
                 yield f"event {event.number}: {symbol} at {dollars} USD, limit {one:.2f}"
@@ -147,6 +146,14 @@ def _limits(e: Evidence) -> Iterator[str]:
             yield f"event {event.number}: {event.worst} USD in all, limit {gross:.2f}"
         if event.open_symbols > e.limits.open_positions:
             yield f"event {event.number}: {event.open_symbols} symbols, limit {e.limits.open_positions}"
+
+
+def _with_equity(e: Evidence) -> Iterator[tuple[Event, Decimal]]:
+    """Each event with the most equity the account had until then."""
+    top = e.cash
+    for event in e.book.events:
+        top = max(top, Decimal(event.equity))
+        yield event, top
 
 
 def _permission(e: Evidence) -> Iterator[str]:
@@ -158,9 +165,14 @@ def _permission(e: Evidence) -> Iterator[str]:
 
 
 def at_limit(e: Evidence) -> set[str]:
-    """Symbols that stood at their limit at some moment: one share more would have passed it."""
-    floor = e.top_equity * e.limits.position * Decimal("0.97")
-    return {s for event in e.book.events for s, dollars in event.worst_by_symbol.items() if Decimal(dollars) >= floor}
+    """Symbols that stood at their limit at some moment: within 3 %, so one step of size more would have passed it."""
+    full = e.limits.position * Decimal("0.97")
+    return {
+        symbol
+        for event, equity in _with_equity(e)
+        for symbol, dollars in event.worst_by_symbol.items()
+        if Decimal(dollars) >= equity * full
+    }
 
 
 # ---- the keyspace ----------------------------------------------------------------------------------------

@@ -114,7 +114,6 @@ class ChaosRun:
         self._dice = random.Random(plan.seed)
         self._feed = Feed(plan.seed)
         self._deliveries = 0
-        self._top = CASH
         self._unmet: list[str] = []
         self._next_move = self._next_upset = 0.0
 
@@ -229,14 +228,13 @@ class ChaosRun:
             return
         self._next_move = time.monotonic() + MOVE_EVERY_S
         book = self._venue.summary()
-        self._top = max(self._top, Decimal(book["equity"]))
         for order in book["working"]:
             if order["good_until"] < self._now():
                 self._venue.expire(order["client_order_id"], order["good_until"])
         for position in book["positions"]:
             if self._dice.random() < 0.8:
                 price = Decimal(position["cost"]) / int(position["quantity"])
-                up = self._dice.random() < 0.85
+                up = self._dice.random() < 0.6
                 way = Decimal(1 if (int(position["quantity"]) > 0) == up else -1)
                 self._venue.move(position["symbol"], f"{price + way * Decimal('6.5'):.2f}", self._now())
                 self._venue.move(position["symbol"], f"{price:.2f}", self._now())
@@ -308,7 +306,7 @@ class ChaosRun:
 
     def _judge(self, begun: float) -> Report:
         book = self._venue.book()
-        evidence = Evidence(self._fleet, self._feed.made, book, LIMITS, self._top)
+        evidence = Evidence(self._fleet, self._feed.made, book, LIMITS, CASH)
         points = self._points.counts()
         return Report(
             seed=self._plan.seed,

@@ -31,6 +31,7 @@ class Event:
     positions: dict[str, int]
     worst_by_symbol: dict[str, str]
     open_symbols: int
+    equity: str = "0"  # dollars at the last prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +334,7 @@ class VenueBook:
                 positions=held,
                 worst_by_symbol={s: str(d) for s, d in by_symbol.items()},
                 open_symbols=len(by_symbol),
+                equity=self.account()["equity"],
             )
         )
 
