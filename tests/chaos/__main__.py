@@ -59,7 +59,7 @@ def _words() -> argparse.ArgumentParser:
     )
     words.add_argument("--short", action="store_true", help="every point once, no counts to reach")
     words.add_argument("--legs", type=int, default=10_000, help="legs to reach in the long form")
-    words.add_argument("--orders", type=int, default=2_000, help="orders at the broker to reach in the long form")
+    words.add_argument("--orders", type=int, default=2_100, help="orders to send in the long form")
     words.add_argument("--max-seconds", type=float, default=1_800.0, help="when a run gives up")
     words.add_argument("--json", help="a file for the whole report")
     words.add_argument("--sabotage", choices=[*sorted(ACTS), "all"], help="break the protocol so; the run must notice")
@@ -91,7 +91,7 @@ def _verdict(report: Report) -> str:
         f"seed {report.seed}, {report.seconds:g} s",
         f"{report.posts} posts delivered {report.deliveries} times: {sum(report.legs.values())} legs",
         f"ends: {dict(sorted(report.legs.items()))}",
-        f"{report.orders} orders at the broker, {len(report.at_limit)} symbols at their limit",
+        f"{report.asked} requests reached the broker, {report.orders} orders were made, {len(report.at_limit)} symbols at their limit",
         f"{report.kills} kills at {len(report.points)} points, {report.lives} lives",
         *(f"UNTESTED {point}" for point in report.untested),
         *(f"BROKEN {fault}" for fault in report.broken[:SHOWN]),

@@ -27,6 +27,7 @@ def figures(report: Report, command: str) -> str:
         "posts, delivered 1 to 3 times": f"{report.posts:,}, {report.deliveries:,} deliveries",
         "legs, each with one terminal outcome": f"{sum(report.legs.values()):,}",
         "orders at the broker, each an intent settled": f"{report.orders:,}",
+        "requests for an order that reached the broker": f"{report.asked:,}",
         "symbols that stood at their limit": len(report.at_limit),
         "deaths by SIGKILL": f"{report.kills:,} at {len(report.points)} points",
         "processes started": f"{report.lives:,}",

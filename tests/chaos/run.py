@@ -88,6 +88,7 @@ class Report:
     deliveries: int
     legs: dict[str, int]
     orders: int
+    asked: int
     kills: int
     lives: int
     at_limit: list[str]
@@ -315,6 +316,7 @@ class ChaosRun:
             deliveries=self._deliveries,
             legs=dict(Counter(str(state) for state in leg_states(self._fleet).values())),
             orders=len(book.orders),
+            asked=sum(book.asked.values()),
             kills=sum(count.killed for count in points.values()),
             lives=self._crew.lives,
             at_limit=sorted(at_limit(evidence)),

@@ -1,5 +1,6 @@
 """The books of a job: what RQ's own worker would have written, in few round trips, and nothing twice."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,6 +47,7 @@ def by_rq(play: Play) -> None:
     """Run what waits with RQ's own worker."""
     options = worker_options(play.queue, f"work-immediate-host-{uuid4().int % 10**6}")
     Worker([play.queue], **options).work(burst=True, logging_level="CRITICAL")
+    logging.getLogger("rq.worker").setLevel(logging.NOTSET)
 
 
 def by_warm_worker(play: Play, url: str) -> None:
