@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -177,6 +178,45 @@ def test_a_signal_ends_a_waiting_process_at_once_with_0(number: signal.Signals) 
 
     assert process.wait(timeout=5) == 0
     process.stdout.close()
+
+
+@pytest.fixture
+def listening() -> Iterator[Stop]:
+    """A wish that listens; the process's own handlers come back after the test."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+    yield Stop().listen()
+    signal.set_wakeup_fd(-1)
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_just_before_the_wait_is_not_slept_over(listening: Stop) -> None:
+    """Its handler runs only after the wait has begun: 2 in 100 such signals were lost before they rang by themselves.
+
+    2,000 alarms at 2 to 60 us hit the few instructions around the wait many times over.
+    """
+    signal.signal(signal.SIGALRM, lambda *_: listening.set())
+    slept_over = 0
+    for turn in range(2_000):
+        listening._set = False
+        while select.select([listening._reader], [], [], 0)[0]:
+            os.read(listening._reader, 64)
+        signal.setitimer(signal.ITIMER_REAL, 2e-6 + turn % 59 * 1e-6)
+        slept_over += not listening.wait(2)
+
+    assert slept_over == 0
+
+
+def test_a_signal_that_is_no_wish_to_end_does_not_cut_a_wait_short(listening: Stop) -> None:
+    """It wakes the wait, which goes on with what is left of it."""
+    heard = list[int]()
+    signal.signal(signal.SIGALRM, lambda number, _: heard.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    began = time.monotonic()
+
+    assert not listening.wait(0.1)
+    assert heard == [signal.SIGALRM]
+    assert time.monotonic() - began >= 0.1
 
 
 def test_the_wish_to_end_can_be_wished_twice_and_waited_for_after() -> None:
