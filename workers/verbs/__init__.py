@@ -1,0 +1,1 @@
+"""Verbs of `fleet`, a file a family; RQ is imported inside them, after the settings (ADR 13)."""
