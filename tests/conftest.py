@@ -34,7 +34,7 @@ def server_url() -> Iterator[str]:
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=60)
         shutil.rmtree(folder)
 
 

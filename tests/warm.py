@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 class Play:
     """The queue of a warm worker, and the jobs put there."""
 
-    def __init__(self, url: str, *, retry_max: int = 1, timeout_s: int = 20) -> None:
+    def __init__(self, url: str, *, retry_max: int = 1, timeout_s: int = 280) -> None:
         self.client: Any = a_client(url)
         self.queues = JobQueues(self.client, job_timeout_s=timeout_s, retry_max=retry_max)
         self.queue = self.queues.queues[IMMEDIATE]
@@ -58,6 +58,18 @@ class Play:
         lines = [line.split() for line in self.client.lrange(f"played:{job_id}", 0, -1)]
         return [(int(process), int(moment)) for process, moment in lines]
 
+    def tell(self, job_id: str) -> None:
+        """A job that waits to be told ends now."""
+        self.client.set(f"told:{job_id}", 1)
+
+    def is_asked_to_end(self, job_id: str) -> bool:
+        """Whether the job's worker has heard the wish."""
+        return bool(self.client.hget(f"rq:worker:{self.job(job_id).worker_name}", "shutdown_requested_date"))
+
+    def is_suspended(self) -> bool:
+        """Whether the only worker says that it is."""
+        return bool(self.client.hget(f"rq:worker:{self.queues.worker_names()[0]}", "state") == b"suspended")
+
     def began(self, job_id: str) -> int:
         """Wait until the job runs; the process it runs in."""
         until(lambda: self.starts(job_id))
@@ -78,7 +90,7 @@ def warm_worker(
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(30)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -101,6 +101,15 @@ def _slowly(tenths: str) -> int:
     return os.getpid()
 
 
+def _wait(_: str) -> int:
+    """Until the job is told to end."""
+    job = get_current_job()
+    assert job is not None
+    while not job.connection.exists(f"told:{job.id}"):
+        time.sleep(0.02)
+    return os.getpid()
+
+
 def _raise(word: str) -> None:
     raise RuntimeError(f"a job raised {word}")
 
@@ -110,6 +119,7 @@ ACTS: dict[str, Callable[[str], Any]] = {
     "at": lambda _: time.time_ns(),  # one clock for all processes of a machine
     "pid": lambda _: os.getpid(),
     "slowly": _slowly,
+    "wait": _wait,
     "raise": _raise,
     "again": lambda _: Retry(max=2),
     "unwritable": lambda _: object(),

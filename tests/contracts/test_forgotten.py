@@ -53,7 +53,7 @@ class House:
         self.vault.control.set(TradingState.ACTIVE, "ann", "test", NOW)
         self.market = market = FakeMarket(dict.fromkeys(SYMBOLS, D(100)))
         sessions = WeekdaySessions()
-        self.broker = HttpBroker(BoundedHttp(self.venue.settings(call_s=2)))
+        self.broker = HttpBroker(BoundedHttp(self.venue.settings()))
         ledger, intents = self.vault.ledger, self.vault.intents
         limits = RiskSettings(max_order_usd=D(1_000))
         risk = RiskManager(ledger, sessions, market, self.vault.control, limits)
@@ -271,7 +271,7 @@ def test_a_closing_order_that_seemed_lost_and_arrives_late_is_followed_again(hou
     """Given up after minutes, it reaches the venue: its fill is ours, whatever its decision was told before."""
     house.trade()
     house.settle(NOW)
-    house.venue.poison(Toxic("hang", seconds=3))
+    house.venue.poison(Toxic("close"))
     (lost,) = house.executor.flatten(NOW, "drill")
     assert lost.unknown
     house.settle(at("15:30"))

@@ -117,7 +117,7 @@ def fleet(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         env=clean_environ(**variables),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -154,7 +154,7 @@ def running(*words: str, **variables: str) -> "Iterator[subprocess.Popen[str]]":
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=120)
             except subprocess.TimeoutExpired:
                 process.kill()
         process.communicate()

@@ -182,7 +182,7 @@ def kill_a_child(process: "subprocess.Popen[str]", words: str) -> None:
 
 def client_when_up(data_dir: Path) -> redis.Redis:
     """A client of the run's embedded server."""
-    assert eventually(lambda: find(data_dir / "replay") is not None, 30)
+    assert eventually(lambda: find(data_dir / "replay") is not None)
     url = find(data_dir / "replay")
     assert url is not None
     return redis.Redis.from_url(url, decode_responses=True)
@@ -201,9 +201,9 @@ def test_killed_workers_and_a_killed_router_change_nothing(
     victims = ("work consensus", "work immediate", "cli route", "work consensus")
     with running(*replay_words(recording), **environ) as process, client_when_up(tmp_path) as client:
         for number, words in enumerate(victims, start=1):
-            assert eventually(after(client, 20 * number), 60)
+            assert eventually(after(client, 20 * number))
             kill_a_child(process, words)
-        output, errors = process.communicate(timeout=90)
+        output, errors = process.communicate(timeout=240)
 
     assert process.returncode == 0, errors[-3000:]
     summary = json.loads(output)

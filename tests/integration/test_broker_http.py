@@ -1,6 +1,5 @@
 """The broker over HTTP against a venue that lies: what is definite is told, everything else leaves the fate open."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from pydantic import SecretStr
 from pipeline.errors import BrokerError, TransientError
 from pipeline.models import OrderStatus, Side
 from tests.money import CLOSE, NOW, D, an_order
-from tests.venue import LyingVenue, Toxic, VenueBook, VenueProcess
+from tests.venue import FOR_EVER_S, SILENT, LyingVenue, Toxic, VenueBook, VenueProcess
 from workers.adapters.broker_http import HttpBroker
 from workers.adapters.http_bounded import BoundedHttp
 
@@ -40,7 +39,6 @@ UNKNOWN = {
     "plain_404": False,
     "huge": True,
 }
-SLACK_S = 0.5  # scheduling on a busy machine
 
 
 @pytest.fixture
@@ -50,9 +48,9 @@ def venue() -> Iterator[LyingVenue]:
         yield running
 
 
-def broker(venue: LyingVenue, **changes: Any) -> HttpBroker:
-    """A client of the venue, with bounds of tenths of a second."""
-    return HttpBroker(BoundedHttp(venue.settings(**changes)))
+def broker(venue: LyingVenue, *, hasty: bool = False, **changes: Any) -> HttpBroker:
+    """A client of the venue; a hasty one waits for a second of silence, and two in all."""
+    return HttpBroker(BoundedHttp(venue.settings(hasty=hasty, **changes)))
 
 
 def test_an_accepted_bracket_is_reported_exactly(venue: LyingVenue) -> None:
@@ -137,15 +135,12 @@ def test_a_duplicate_with_other_facts_is_no_answer(venue: LyingVenue) -> None:
 def test_an_unclear_answer_leaves_the_fate_open_and_sends_nothing_again(
     venue: LyingVenue, kind: str, *, made: bool
 ) -> None:
-    """One POST, an error within the bound, and the look-up tells the truth afterwards."""
+    """One POST and an error; who is silent for an hour is not waited for; the look-up tells the truth afterwards."""
     client = broker(venue)
-    venue.poison(Toxic(kind, seconds=0.02 if "drip" in kind else 2))
-    began = time.monotonic()
+    venue.poison(Toxic(kind, seconds=0.1 if "drip" in kind else FOR_EVER_S))
     with pytest.raises(OPEN_FATE):
-        client.submit(an_order())
-    took = time.monotonic() - began
+        broker(venue, hasty=kind in SILENT).submit(an_order())
 
-    assert took < 0.6 + SLACK_S
     assert venue.book().asked == {"o-AAA": 1}
     assert [method for method, _, _ in venue.requests].count("POST") == 1
     if kind != "late":  # it is still on its way
@@ -155,7 +150,7 @@ def test_an_unclear_answer_leaves_the_fate_open_and_sends_nothing_again(
 
 
 def test_a_slow_answer_within_the_bound_is_an_answer(venue: LyingVenue) -> None:
-    """0.1 s of silence are fewer than the 0.3 s allowed."""
+    """0.1 s of silence are fewer than the 8 s allowed."""
     venue.poison(Toxic("delay", seconds=0.1))
 
     assert broker(venue).submit(an_order()).status is OrderStatus.FILLED
@@ -203,41 +198,36 @@ def test_a_question_is_not_asked_for_ever(venue: LyingVenue) -> None:
 
 
 def test_a_question_after_429_waits_as_long_as_told_or_not_at_all(venue: LyingVenue) -> None:
-    """Retry-After 0 fits the bound; 30 s do not, and the call ends at once."""
+    """Retry-After 0 fits the bound; an hour does not, and the call ends without waiting for it."""
     client = broker(venue)
     venue.poison(Toxic("rate_limit", seconds=0, method="GET"))
     assert client.clock(NOW) is True
-    venue.poison(Toxic("rate_limit", seconds=30, method="GET"))
-    began = time.monotonic()
-    with pytest.raises(TransientError, match="wait 30"):
+    venue.poison(Toxic("rate_limit", seconds=3_600, method="GET"))
+    with pytest.raises(TransientError, match="wait 3600"):
         client.clock(NOW)
-
-    assert time.monotonic() - began < SLACK_S
 
 
 def test_questions_that_hang_end_within_the_bound(venue: LyingVenue) -> None:
-    """Every try hangs: the bound of the call counts, not that of a try times the tries."""
-    venue.poison(*[Toxic("hang", seconds=5, method="GET")] * 9)
-    began = time.monotonic()
+    """Every try hangs for an hour: nine tries of a second each are not made in a call of two."""
+    venue.poison(*[Toxic("hang", seconds=FOR_EVER_S, method="GET")] * 9)
     with pytest.raises(BrokerError):
-        broker(venue, get_attempts=9).account()
+        broker(venue, hasty=True, get_attempts=9).account()
 
-    assert time.monotonic() - began < 0.6 + SLACK_S
+    assert len(venue.requests) <= 3
 
 
 def test_many_updates_share_one_bound(venue: LyingVenue) -> None:
-    """120 ids are three requests; the second hangs, all of it ends in time."""
-    venue.poison(Toxic("none", method="GET"), *[Toxic("hang", seconds=5, method="GET")] * 9)
-    began = time.monotonic()
+    """120 ids are three requests; the second hangs for ever, and there is no bound of its own for each of them."""
+    venue.poison(Toxic("none", method="GET"), *[Toxic("hang", seconds=FOR_EVER_S, method="GET")] * 9)
     with pytest.raises(BrokerError):
-        broker(venue).updates(NOW, [f"o-{n}" for n in range(120)])
+        broker(venue, hasty=True, get_attempts=9).updates(NOW, [f"o-{n}" for n in range(120)])
 
-    assert time.monotonic() - began < 0.6 + SLACK_S
+    assert len(venue.requests) <= 4
 
 
 def test_updates_tell_the_orders_the_venue_knows(venue: LyingVenue) -> None:
     """In chunks, without those it never heard of."""
-    client = broker(venue, call_s=5)
+    client = broker(venue)
     names = [f"o-{n}" for n in range(60)]
     for name in names[::2]:
         client.submit(an_order(client_order_id=name))
@@ -354,7 +344,7 @@ def test_the_venue_as_a_process_is_reached_over_its_control_endpoint() -> None:
         assert variables["FLEET_VENUE__KIND"] == "http"
         venue.poison(Toxic("rest"))
         with LyingVenue() as other:
-            settings = other.settings(call_s=5, connect_s=2, read_s=5).model_copy(update={"base_url": venue.url})
+            settings = other.settings().model_copy(update={"base_url": venue.url})
         client = HttpBroker(BoundedHttp(settings))
         client.submit(an_order())
         venue.fill("o-AAA", 3)

@@ -24,7 +24,7 @@ def client_of(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, decode_responses=True)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> bool:
     """Whether the condition came true in time: for facts about other processes, which no fake clock moves."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -190,7 +190,7 @@ def test_the_watchdog_ends_the_child_of_a_parent_that_is_gone() -> None:
     assert watchdog._process.stdin is not None
     watchdog._process.stdin.close()
 
-    assert child.wait(timeout=10) == -signal.SIGTERM
+    assert child.wait(timeout=120) == -signal.SIGTERM
     watchdog._process.wait()
     child.communicate()
 

@@ -48,7 +48,7 @@ def a_worker_process(url: str, queue: str, folder: Path, mark: Path) -> Iterator
             yield process
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(120)
 
 
 def write(client: Any, queue: str, number: int, job: Hostile) -> None:

@@ -48,7 +48,7 @@ def locked_port(tmp_path: Path) -> Iterator[int]:
         yield port
     finally:
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=60)
 
 
 class Shell:
@@ -79,7 +79,7 @@ class Shell:
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=self.environ | more, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
 
-    def end(self, process: subprocess.Popen[str], seconds: float = 90) -> tuple[int, str]:
+    def end(self, process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str]:
         """Wait for it; its exit code and what it said on both channels."""
         out, err = process.communicate(timeout=seconds)
         self.said += out + err

@@ -13,11 +13,11 @@ from tests.integration.test_embedded import eventually, is_gone
 from workers.stop import Stop
 from workers.supervisor import ChildSpec, Supervisor, fleet_command
 
-SLEEPS = (sys.executable, "-c", "import sys, time; print('up', flush=True); time.sleep(60)")
+SLEEPS = (sys.executable, "-c", "import sys, time; print('up', flush=True); time.sleep(600)")
 STUBBORN = (
     sys.executable,
     "-c",
-    "import signal, time, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
+    "import signal, time, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
 )
 
 
@@ -163,7 +163,7 @@ import os, sys
 from workers.stop import Stop
 from workers.supervisor import ChildSpec, Supervisor
 stop = Stop().listen()
-spec = ChildSpec("a", (sys.executable, "-c", "import time; time.sleep(60)"))
+spec = ChildSpec("a", (sys.executable, "-c", "import time; time.sleep(600)"))
 supervisor = Supervisor([spec], env=os.environ)
 supervisor.poll()
 print(supervisor.pids["a"], flush=True)
@@ -181,7 +181,7 @@ def test_children_die_with_their_supervisor(number: signal.Signals) -> None:
         line = parent.stdout.readline().strip()
         child = int(line) if line.isdigit() else 0
     parent.send_signal(number)
-    code = parent.wait(timeout=10)
+    code = parent.wait(timeout=120)
 
     assert code == (-signal.SIGKILL if number is signal.SIGKILL else 0)
     assert eventually(lambda: is_gone(child))

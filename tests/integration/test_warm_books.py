@@ -53,7 +53,7 @@ def by_rq(play: Play) -> None:
 def by_warm_worker(play: Play, url: str) -> None:
     """Run what waits with ours."""
     with warm_worker(url, {}, {"burst": True}) as process:
-        process.wait(60)
+        process.wait(120)
 
 
 @pytest.mark.parametrize("act", ["pid", "noop", "raise-x", "kill", "unwritable"])
@@ -102,7 +102,7 @@ def test_a_job_in_a_row_costs_two_round_trips(play: Play, worker: int) -> None:
     counts = []
     for number in (5, 15):
         suspend(play.client)
-        until(lambda: play.client.hget(f"rq:worker:{play.queues.worker_names()[0]}", "state") == b"suspended")
+        until(play.is_suspended)
         row = [play.put("noop", "QUIET") for _ in range(number)]
 
         def run_them(row: list[str] = row) -> None:

@@ -100,7 +100,7 @@ def test_a_job_that_takes_too_long_is_ended_also_when_it_is_deaf_to_the_alarm(
     assert words in job.latest_result().exc_string
     assert first != second
     until(lambda: not is_alive(first) and not is_alive(second))
-    assert play.value("pid") not in {first, second}
+    assert Play(server_url).value("pid") not in {first, second}
 
 
 def test_a_job_may_ask_to_be_repeated(play: Play) -> None:

@@ -1,7 +1,6 @@
 """The identity of a post, its length and its readability."""
 
 import re
-import time
 
 import pytest
 
@@ -78,11 +77,8 @@ def test_a_fingerprint_is_twenty_hex_characters(text: str) -> None:
 
 
 def test_many_repeat_marks_take_linear_time() -> None:
-    """16 KiB of `RT @a:` is read in far less than a second."""
-    start = time.perf_counter()
-    fingerprint("RT @a: " * 2500)
-
-    assert time.perf_counter() - start < 1
+    """7 MB of `RT @a:` come to an end: in quadratic time they would take hours."""
+    assert len(fingerprint("RT @a: " * 1_000_000)) == 20
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,17 @@ book and toxics are reached over its control endpoint (`POST /control/...`), as 
 from tests.venue.book import Book, Event, VenueBook
 from tests.venue.process import VenueProcess
 from tests.venue.server import LyingVenue
-from tests.venue.toxics import KINDS, RandomToxics, Toxic
+from tests.venue.toxics import FOR_EVER_S, KINDS, SILENT, RandomToxics, Toxic
 
-__all__ = ["KINDS", "Book", "Event", "LyingVenue", "RandomToxics", "Toxic", "VenueBook", "VenueProcess"]
+__all__ = [
+    "FOR_EVER_S",
+    "KINDS",
+    "SILENT",
+    "Book",
+    "Event",
+    "LyingVenue",
+    "RandomToxics",
+    "Toxic",
+    "VenueBook",
+    "VenueProcess",
+]

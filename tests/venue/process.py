@@ -34,7 +34,7 @@ class VenueProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         if self._process.stdout is not None:
             self._process.stdout.close()
 
@@ -90,5 +90,5 @@ class VenueProcess:
 
     def _call(self, path: str, body: object) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, data=data), timeout=10) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, data=data), timeout=60) as answer:  # noqa: S310 - loopback
             return json.loads(answer.read())

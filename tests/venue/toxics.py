@@ -37,6 +37,11 @@ KINDS = {
 }
 
 
+#: After these a caller hears nothing, or one byte now and then: only its own bound ends the call.
+SILENT = frozenset({"late", "accept_hang", "hang", "drip", "drip_head"})
+FOR_EVER_S = 3_600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Toxic:
     """One wrong for one request. `method`: only the next request of this method ("" = whatever comes)."""
