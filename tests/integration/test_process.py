@@ -151,7 +151,7 @@ def test_a_heartbeat_says_who_lives_where_and_what_was_done(client: redis.Redis)
     assert set(card) == {"v", "role", "host", "pid", "at", "done"}
     assert (card["v"], card["role"], card["pid"], card["done"]) == (1, "route", os.getpid(), 7)
     assert datetime.fromisoformat(card["at"]).tzinfo is not None
-    assert 28 <= client.ttl("test:heartbeat:route-1") <= 30
+    assert 0 < client.ttl("test:heartbeat:route-1") <= 30
 
 
 def test_a_heartbeat_is_written_at_most_once_a_second(client: redis.Redis) -> None:
