@@ -80,7 +80,7 @@ $(VENV)/mutation.stamp: $(VENV)/dev.stamp requirements-mutation.lock
 	@$(PIP) install --requirement requirements-mutation.lock
 	@touch $@
 
-UV_COMPILE := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dashboard --no-header --no-annotate
+UV_COMPILE := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dashboard --extra notify --no-header --no-annotate
 lock:
 	$(UV_COMPILE) --group build --upgrade --output-file requirements.lock
 	$(UV_COMPILE) --group build --group dev --constraints requirements.lock --upgrade --output-file requirements-dev.lock

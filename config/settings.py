@@ -31,6 +31,7 @@ from config.sections import (
     WorkersSettings,
 )
 from config.venue import VenueSettings
+from config.watch import MetricsSettings, WatchSettings
 from pipeline.analyzer import AnalyzerSettings
 from pipeline.consensus import ConsensusSettings
 from pipeline.errors import SettingsError
@@ -47,7 +48,7 @@ from pipeline.validator import ValidatorSettings
 FOLDER: Final = Path(__file__).resolve().parent
 PROFILES: Final = ("paper", "replay", "live", "demo")
 DEFAULT_PROFILE: Final = "paper"
-SHELL: Final = frozenset({"redis", "data_dir", "log", "source", "workers", "schedule"})
+SHELL: Final = frozenset({"redis", "data_dir", "log", "source", "workers", "schedule", "watch", "metrics"})
 
 
 class Settings(BaseSettings):
@@ -75,6 +76,8 @@ class Settings(BaseSettings):
     workers: WorkersSettings = WorkersSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     log: LogSettings = LogSettings()
+    watch: WatchSettings = WatchSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     tickers: TickerSettings = TickerSettings()

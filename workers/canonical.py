@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import structlog
 
 from pipeline.models import Outcome, ProcessResult, Stage, ValidationStatus
+from workers.measures import note_decision
 
 log = structlog.get_logger()
 
@@ -13,6 +14,7 @@ def log_decision(result: ProcessResult, stage_ms: Mapping[Stage, float]) -> None
     """`signal.decided`, never with a post's words. A batch without consensus is a debug line: most of them are."""
     refusal, recommendation = result.refusal, result.recommendation
     write = log.debug if result.outcome is Outcome.NO_CONSENSUS else log.info
+    note_decision(result.outcome, stage_ms)
     write(
         "signal.decided",
         decision=result.decision_id,

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.errors import FleetError
 from pipeline.models import ExecutionResult, TradingState
 from workers.adapters.control_memory import Act
+from workers.alarm_codes import WATCHED
 from workers.drift import Drift
 from workers.wiring import Runtime
 
@@ -68,10 +69,11 @@ def counted(change: Decimal) -> str:
 
 
 def _active(fleet: Runtime, act: Act) -> TradingState:
-    """ACTIVE, and every alarm closed."""
+    """ACTIVE, and every alarm closed that a person answers; what `fleet watch` sees closes with its cause."""
     fleet.control.set(TradingState.ACTIVE, act.by, act.reason, act.at)
     for alarm in fleet.alarms.open():
-        fleet.alarms.quiet(alarm.code)
+        if alarm.code not in WATCHED:
+            fleet.alarms.quiet(alarm.code, act.at)
     return TradingState.ACTIVE
 
 

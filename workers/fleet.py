@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import redis
@@ -58,15 +58,22 @@ def workers(settings: Settings, count: int | None = None) -> list[ChildSpec]:
 
 
 def everything(settings: Settings) -> list[ChildSpec]:
-    """Every process of a whole fleet; a source that ends ends its collector only."""
+    """Every process of a whole fleet, who watches it first; a source that ends ends its collector only."""
     reads_stdin = settings.source.kind == "stdin"
     has_source = reads_stdin or settings.source.path is not None
     collector = ChildSpec("collect", fleet_command("collect"), restart="on_failure", reads_stdin=reads_stdin)
+    watcher = ChildSpec("watch", fleet_command("watch"))
+    others = [router(), ChildSpec("schedule", fleet_command("schedule")), *workers(settings)]
+    return numbered([watcher, *([collector] if has_source else []), *others], settings.metrics.port)
+
+
+def numbered(children: list[ChildSpec], first_port: int | None) -> list[ChildSpec]:
+    """The same, each with a port of its own for its metrics, from `first_port` on; None: nobody has one."""
+    if first_port is None:
+        return children
     return [
-        *([collector] if has_source else []),
-        router(),
-        ChildSpec("schedule", fleet_command("schedule")),
-        *workers(settings),
+        replace(child, env={**child.env, "FLEET_METRICS__PORT": str(first_port + place)})
+        for place, child in enumerate(children)
     ]
 
 
@@ -151,5 +158,5 @@ def router() -> ChildSpec:
 def several_workers(fleet: Runtime, queue: str, number: int) -> int:
     """Several RQ workers of one queue on this machine until SIGTERM; the exit code."""
     children = [ChildSpec(f"work-{queue}-{one + 1}", fleet_command("work", queue)) for one in range(number)]
-    crew = Crew(fleet, children, os.environ, None)
+    crew = Crew(fleet, numbered(children, fleet.settings.metrics.port), os.environ, None)
     return crew.run(Stop().listen())

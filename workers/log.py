@@ -20,6 +20,8 @@ CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]*@")
 UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 LARGEST: Final = 2**63  # what JSON parsers bear; NaN and infinities are not below it either
 TRACEBACK: Final = "exception"
+TALKATIVE: Final = ("httpx", "httpcore", "urllib3")  # below a warning they show addresses, tokens included
+INDISCREET: Final = "apprise"  # shows addresses in its errors too; what it answers is told by us
 LIBRARIES: Final = ("rq.worker", "rq.job", "rq.queue", "rq.scheduler", "rq.cron")
 
 
@@ -63,6 +65,9 @@ def _install(handler: logging.Handler, level: str) -> None:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(INDISCREET).setLevel(logging.CRITICAL + 1)
     logging.captureWarnings(capture=True)
 
 

@@ -15,6 +15,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_when_eve
 
 from pipeline.errors import TransientError
 from workers.adapters.keys import HEARTBEAT_TTL_S, Keys, to_ms
+from workers.liveness import Liveness
+from workers.measures import DELAYS, DONE, TURNS
 from workers.stop import Stop
 
 MAX_INTERVAL_S: Final = HEARTBEAT_TTL_S / 3
@@ -71,19 +73,25 @@ def process_name(role: str) -> str:
 
 
 def run_process(
-    name: str, step: Callable[[], int], *, heartbeat: Callable[[int], None], interval: float, stop: Stop
+    name: str,
+    step: Callable[[], int],
+    *,
+    heartbeat: Callable[[int], None],
+    interval: float,
+    stop: Stop,
+    liveness: Liveness | None = None,
 ) -> int:
     """Turn `step` until `stop`; the exit code: 0 stopped, 1 failed (the supervisor restarts it).
 
     `step` does one turn and returns the units of work done. A turn that found work is followed at once; an idle
     one by what is left of `interval` seconds (0..10) since the turn began. TransientError and lost connections
-    repeat the turn after a growing, jittered pause; anything else ends the process.
+    repeat the turn after a growing, jittered pause; anything else ends the process. `liveness` is marked at each try.
     """
     if not 0 <= interval <= MAX_INTERVAL_S:
         raise ValueError(f"interval = {interval}; valid: 0..{MAX_INTERVAL_S} s, below the heartbeat's life")
     log.info("process.started", process=name, pid=os.getpid())
     try:
-        done = _turn_until(step, heartbeat, interval, stop)
+        done = _turn_until(_Measured(name.split("-", maxsplit=1)[0], step, liveness), heartbeat, interval, stop)
     except Exception as error:
         if stop.is_set() and is_transient(error):
             return 0
@@ -93,7 +101,34 @@ def run_process(
     return 0
 
 
-def _turn_until(step: Callable[[], int], heartbeat: Callable[[int], None], interval: float, stop: Stop) -> int:
+class _Measured:
+    """A step whose turns are counted and marked as signs of life."""
+
+    def __init__(self, role: str, step: Callable[[], int], liveness: Liveness | None) -> None:
+        self._role = role
+        self._step = step
+        self._liveness = liveness or Liveness()
+
+    def __call__(self) -> int:
+        """One turn; only one that found work is measured, an idle one may have waited."""
+        began = time.monotonic()
+        worked = self._step()
+        if worked:
+            TURNS.labels(self._role).observe(time.monotonic() - began)
+            DONE.labels(self._role).inc(worked)
+        self._liveness.mark()
+        return worked
+
+    def delayed(self, state: RetryCallState) -> None:
+        """A turn failed for a passing reason: one line for each pause."""
+        error = state.outcome.exception() if state.outcome else None
+        pause, kind = state.next_action.sleep if state.next_action else 0.0, type(error).__name__
+        DELAYS.labels(self._role, kind).inc()
+        self._liveness.mark(kind)
+        log.warning("turn.delayed", error=kind, attempt=state.attempt_number, pause_s=round(pause, 3))
+
+
+def _turn_until(step: _Measured, heartbeat: Callable[[int], None], interval: float, stop: Stop) -> int:
     """Turns until the wish to end; the units of work done."""
     done = 0
 
@@ -105,14 +140,14 @@ def _turn_until(step: Callable[[], int], heartbeat: Callable[[int], None], inter
 
     while not stop.is_set():
         began = time.monotonic()
-        worked = _patiently(stop)(turn)
+        worked = _patiently(stop, step.delayed)(turn)
         done += worked
         if not worked:
             stop.wait(began + interval - time.monotonic())
     return done
 
 
-def _patiently(stop: Stop) -> Retrying:
+def _patiently(stop: Stop, delayed: Callable[[RetryCallState], None]) -> Retrying:
     """Repeats of a turn that failed for a passing reason, until the wish to end."""
 
     def pause(seconds: float) -> None:
@@ -124,13 +159,6 @@ def _patiently(stop: Stop) -> Retrying:
         wait=wait_random_exponential(multiplier=BACKOFF_FIRST_S, max=BACKOFF_LONGEST_S, min=BACKOFF_FIRST_S / 2),
         stop=stop_when_event_set(stop),  # type: ignore[arg-type] # anything with is_set() will do
         sleep=pause,
-        before_sleep=_say_delayed,
+        before_sleep=delayed,
         reraise=True,
     )
-
-
-def _say_delayed(state: RetryCallState) -> None:
-    """One line for each pause."""
-    error = state.outcome.exception() if state.outcome else None
-    pause = state.next_action.sleep if state.next_action else 0.0
-    log.warning("turn.delayed", error=type(error).__name__, attempt=state.attempt_number, pause_s=round(pause, 3))

@@ -102,7 +102,7 @@ class Reconciler:
         for one in self._strangers(listed)[1]:
             if one.order is not None:
                 self._intents.adopt(one.order, one.report, ours=False)
-        self._alarms.quiet(DRIFT)
+        self._alarms.quiet(DRIFT, as_of)
         return change
 
     # ---- looking -----------------------------------------------------------------------------------------
@@ -220,9 +220,9 @@ class Reconciler:
     # ---- alarms ------------------------------------------------------------------------------------------
 
     def _tell(self, found: _Findings, as_of: datetime) -> None:
-        self._alarms.quiet(SILENT)
-        self._alarms.quiet(DRIFT, [drift.subject for drift in found.drifts])
-        self._alarms.quiet(LATE, [intent.client_order_id for intent in found.late])
+        self._alarms.quiet(SILENT, as_of)
+        self._alarms.quiet(DRIFT, as_of, [drift.subject for drift in found.drifts])
+        self._alarms.quiet(LATE, as_of, [intent.client_order_id for intent in found.late])
         for order in found.restored:
             words = f"{order.side.value} {order.quantity} {order.symbol}: sent by us, forgotten here, taken up again"
             self._alarms.sound(Alarm(RESTORED, order.client_order_id, words, as_of))

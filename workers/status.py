@@ -11,7 +11,7 @@ from workers.replay import count_outcomes
 from workers.wiring import Runtime
 
 LAST_ACTS = 5
-ROLES = ("collect", "route", "schedule")
+ROLES = ("collect", "route", "schedule", "watch")
 
 
 def status(fleet: Runtime) -> dict[str, Any]:

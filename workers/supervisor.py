@@ -37,13 +37,15 @@ def fleet_command(*words: str) -> tuple[str, ...]:
 class ChildSpec:
     """One process to keep alive.
 
-    `restart`: "always", or "on_failure" for one whose exit 0 means it is finished. `reads_stdin`: it gets ours.
+    `restart`: "always", or "on_failure" for one whose exit 0 means it is finished. `reads_stdin`: it gets ours. `env`:
+    variables of its own.
     """
 
     name: str
     command: tuple[str, ...]
     restart: Literal["always", "on_failure"] = "always"
     reads_stdin: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -170,7 +172,7 @@ class Supervisor:
         try:
             return subprocess.Popen(
                 spec.command,
-                env=self._env,
+                env=self._env | dict(spec.env),
                 stdin=None if spec.reads_stdin else subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

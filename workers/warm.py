@@ -29,12 +29,15 @@ from workers.adapters.horse import AGAIN, DONE, FAILED, JOB
 from workers.adapters.rq_guard import GuardedQueue
 from workers.adapters.rq_scripts import JobBooks
 from workers.adapters.stable import Horse, Stable, StableError
+from workers.liveness import Liveness
+from workers.measures import JOBS
 from workers.stop import Stop
 
 IDLE_S: Final = 0.5  # a wish to stop or a suspension is noticed within that
 BEAT: Final = timedelta(seconds=1)
 OVERTIME_S: Final = 1.0  # for the alarm inside the horse, before its worker kills it
 FIRST_PAUSE_S: Final = 0.5
+ENDS: Final[dict[int | None, str]] = {DONE: "done", FAILED: "failed", AGAIN: "again"}
 LONGEST_PAUSE_S: Final = 15.0
 
 log = structlog.get_logger()
@@ -45,9 +48,15 @@ class WarmWorker(Worker):
 
     death_penalty_class = FirmTimeout
 
-    def __init__(self, queue: GuardedQueue, *, stable: Stable, **options: Any) -> None:
-        """`stable` was made before this process had threads or connections; it is closed with the worker."""
+    def __init__(
+        self, queue: GuardedQueue, *, stable: Stable, liveness: Liveness | None = None, **options: Any
+    ) -> None:
+        """`stable` was made before this process had threads or connections; it is closed with the worker.
+
+        `liveness` is marked while the worker looks for jobs, waits for one to end, or for Redis.
+        """
         super().__init__([queue], **options)
+        self._liveness = liveness or Liveness()
         self._queue = queue
         self._stable = stable
         self._books = JobBooks(self.connection, queue, self.key, self.name)
@@ -77,6 +86,7 @@ class WarmWorker(Worker):
         idle_until = time.monotonic() + max_idle_time if max_idle_time is not None else float("inf")
         pause = FIRST_PAUSE_S
         while True:
+            self._liveness.mark()
             if self._stop_requested:
                 raise StopRequested
             try:
@@ -87,6 +97,7 @@ class WarmWorker(Worker):
                 self._look_around()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 log.warning("redis.disconnected", error=type(error).__name__, pause_s=pause)
+                self._liveness.mark(type(error).__name__)
                 self._wish.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
@@ -127,6 +138,7 @@ class WarmWorker(Worker):
         if execution is None:
             log.warning("job.disowned", job_id=job.id)
             return
+        began = time.monotonic()
         self._horse, self._horse_pid = horse, horse.pid
         horse.tell(JOB, job.id.encode(), *_facts(job))
         try:
@@ -134,6 +146,7 @@ class WarmWorker(Worker):
         finally:
             self._horse, self._horse_pid = None, 0
             self.executions.pop(execution.id, None)
+        self._measure(job, horse, time.monotonic() - began)
         self._end(job, queue, execution, horse, overdue=overdue)
 
     def _begin(self, job: Job) -> Execution | None:
@@ -155,6 +168,7 @@ class WarmWorker(Worker):
         deadline = began + (job.timeout or Queue.DEFAULT_TIMEOUT) + OVERTIME_S
         beat, overdue = began + self.job_monitoring_interval, False
         while not self._stable.await_answer(horse, min(deadline, beat) - time.monotonic()):
+            self._liveness.mark()
             if time.monotonic() >= deadline:
                 overdue, deadline = True, float("inf")
                 self._stable.kill(horse)
@@ -163,6 +177,11 @@ class WarmWorker(Worker):
                 self.maintain_heartbeats(job, execution)
                 self._say_stop()
         return overdue
+
+    def _measure(self, job: Job, horse: Horse, seconds: float) -> None:
+        """How long the job took, by our function's name and the way it ended."""
+        end = ENDS.get(horse.answer[0] if horse.answer else None, "died")
+        JOBS.labels(self._queue.name, str(job.func_name).rpartition(".")[2], end).observe(seconds)
 
     def _end(self, job: Job, queue: Queue, execution: Execution, horse: Horse, *, overdue: bool) -> None:
         """Write down how the job ended."""

@@ -1,6 +1,6 @@
 """The composition root: the only place that picks real adapters and puts the fleet together from its settings."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from time import perf_counter
@@ -37,9 +37,11 @@ from workers.adapters.intents_redis import RedisIntents
 from workers.adapters.journal_redis import RedisJournal
 from workers.adapters.keys import Keys
 from workers.adapters.ledger_redis import RedisLedger
+from workers.adapters.notify import Messenger, messenger
 from workers.adapters.paper import PaperBroker
 from workers.adapters.paper_redis import RedisPaperStore
 from workers.adapters.rq_factory import JobQueues
+from workers.adapters.standing_redis import StandingReader
 from workers.adapters.state_redis import RedisState
 from workers.adapters.truth import NoTruth, RedisTruth, Truth
 from workers.adapters.votes_cache import CachedVotes
@@ -50,6 +52,10 @@ from workers.reconcile import Reconciler
 from workers.route import Router
 from workers.schedule import Scheduler
 from workers.settlement import Settlement
+from workers.standing import Standing, limits_used
+from workers.tell import Teller
+from workers.watch import Watcher
+from workers.watch_rules import Bounds
 
 
 @dataclass
@@ -291,7 +297,7 @@ class Runtime:
         """Raise or close the alarm of an unrealised loss."""
         said = self.risk_manager.drawdown(self.sessions.session_of(as_of))
         if said is None:
-            self.alarms.quiet("unrealised_drawdown")
+            self.alarms.quiet("unrealised_drawdown", as_of)
         else:
             self.alarms.sound(Alarm(said.rule, "", f"{said.observed}, limit {said.limit}", as_of))
 
@@ -369,6 +375,38 @@ class Runtime:
             max_buffered_total=orchestrator.max_buffered_total,
             block_ms=int(self.settings.redis.block_s * 1000),
         )
+
+    @cached_property
+    def messenger(self) -> Messenger:
+        """Who tells people. Raises SettingsError for an address nobody can call."""
+        return messenger(self.settings.watch, self.settings.environment)
+
+    def watcher(self) -> Watcher:
+        """Who looks at the fleet, raises alarms and has them told."""
+        settings = self.settings
+        teller = Teller(self.alarms, self.messenger, settings.watch)
+        return Watcher(
+            reader=StandingReader(self.client, self.keys, self.queues, settings.workers.claim_lease_s),
+            facts=self._facts,
+            alarms=self.alarms,
+            teller=teller,
+            bounds=Bounds(settings.watch, settings.orchestrator.max_buffered_total),
+            now=self.clock.now,
+        )
+
+    def _facts(self, standing: Standing) -> Standing:
+        """What settings and the book add to how the fleet stands. Looking opens no session."""
+        book = self.ledger.peek(self.sessions.session_of(standing.at))
+        limits = self.settings.orchestrator.max_buffered_total
+        used = {"buffered": standing.lists.waiting / limits, "memory": standing.redis.memory_used}
+        known = replace(standing, entries_wait=self.why_entries_wait(), limits=used)
+        if self.settings.venue.kind == "http":
+            breaker = self.breaker.state()
+            known = replace(known, breaker=breaker.state, breaker_failures=breaker.failures)
+        if book is None:
+            return known
+        used |= limits_used(book, self.settings.risk)
+        return replace(known, limits=used, equity_usd=float(book.equity), positions=len(book.positions))
 
     def initialise_if_empty(self, by: str, at: datetime) -> bool:
         """On an empty namespace: RUNNING and ACTIVE. A fleet that was stopped or halted stays as it is.

@@ -8,8 +8,11 @@ import structlog
 
 from workers import jobs
 from workers.adapters.horse import MIB, Plan
+from workers.adapters.metrics_http import serve
 from workers.adapters.rq_factory import MAINTENANCE, worker_options
 from workers.adapters.stable import Stable
+from workers.liveness import Liveness
+from workers.measures import REGISTRY
 from workers.process import process_name
 from workers.warm import WarmWorker
 from workers.wiring import Runtime, use
@@ -24,7 +27,9 @@ def work(fleet: Runtime, queue: str) -> int:
     _ = fleet.decider, jobs.trade
     stable = Stable(_plan(fleet, queue))
     ours = fleet.queues.queues[queue]
-    worker = WarmWorker(ours, stable=stable, **worker_options(ours, name))
+    liveness = Liveness(fleet.settings.metrics.stuck_s)
+    serve(fleet.settings.metrics, REGISTRY, liveness)  # its thread comes after the stable was forked
+    worker = WarmWorker(ours, stable=stable, liveness=liveness, **worker_options(ours, name))
     if queue == MAINTENANCE and fleet.settings.clock == "live":
         fleet.scheduler.queue_reconcile(name)
     log.info("worker.started", queue=queue, worker=name)

@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from tests.chaos.market import ShortSessions
 from tests.chaos.points import Points, trace
+from workers.adapters.alarms import Notice
 from workers.fleet import Crew
 from workers.process import Heartbeat, process_name, run_process
 from workers.route import Router
@@ -30,6 +31,7 @@ from workers.work import work
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_PDEATHSIG: Final = 1
 TAKE_OVER_IDLE_MS: Final = 800
+TOLD: Final = "told.log"
 
 
 @dataclass
@@ -43,11 +45,28 @@ class ChaosRuntime(Runtime):
         """Sessions around the run's start."""
         return ShortSessions(self.start)
 
+    @cached_property
+    def messenger(self) -> Any:
+        """Into a file."""
+        return FileMessenger(self.settings.data_dir / TOLD)
+
     def router(self, consumer: str) -> Router:
         """One that takes over sooner than in 5 s: a run has many deaths and little time."""
         router = super().router(consumer)
         router.take_over_idle_ms = TAKE_OVER_IDLE_MS
         return router
+
+
+@dataclass(frozen=True)
+class FileMessenger:
+    """Whoever is told reads this file: a line each time, with the notice's id."""
+
+    file: Path
+
+    def tell(self, notices: Sequence[Notice]) -> None:
+        """Each on a line of its own, in one write."""
+        with self.file.open("a") as told:
+            told.write("".join(f"{notice.id}\n" for notice in notices))
 
 
 @dataclass
@@ -175,11 +194,14 @@ class ForkedCrew:
         return self._turn(fleet, life.role)
 
     def _turn(self, fleet: Runtime, role: str) -> int:
-        """What `fleet route` and `fleet schedule` do."""
+        """What `fleet route`, `fleet schedule` and `fleet watch` do."""
         name, stop = process_name(role), Stop().listen()
         beat = Heartbeat(fleet.client, fleet.keys, name, role)
         if role.startswith("route"):
             return run_process(name, fleet.router(name).step, heartbeat=beat, interval=0.0, stop=stop)
+        if role == "watch":
+            step = fleet.watcher().step
+            return run_process(name, step, heartbeat=beat, interval=fleet.settings.watch.interval_s, stop=stop)
         turn = fleet.scheduler.turn
         return run_process(name, lambda: turn(fleet.clock.now()), heartbeat=beat, interval=1.0, stop=stop)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pipeline.models import AnalyzedMessage, Outcome, TradingState
 from pipeline.router import leg_id
+from tests.chaos.crew import TOLD
 from tests.venue.book import Book, Event
 from workers.adapters.rq_factory import QUEUES, started
 from workers.wiring import Runtime
@@ -46,7 +47,7 @@ class Evidence:
 
 def broken(evidence: Evidence) -> list[str]:
     """Every promise that does not hold, in words; empty when all do."""
-    checks = (_legs, _tally, _orders, _reports, _books, _limits, _permission, _left_behind, _lives)
+    checks = (_legs, _tally, _orders, _reports, _books, _limits, _permission, _left_behind, _lives, _alarms)
     return [f"{check.__name__.strip('_')}: {fault}" for check in checks for fault in check(evidence)]
 
 
@@ -80,6 +81,19 @@ def _tally(e: Evidence) -> Iterator[str]:
         yield f"accepted {tally.get('accepted')} of {len(e.posts)} posts"
     if tally.get("legs") != len(states):
         yield f"{tally.get('legs')} legs counted, {len(states)} found"
+
+
+def _alarms(e: Evidence) -> Iterator[str]:
+    """Whatever was raised or has recovered was told, whoever died over it."""
+    yield from (f"nobody was told of {alarm}" for alarm in untold_alarms(e.fleet))
+
+
+def untold_alarms(fleet: Runtime) -> list[str]:
+    """Ids of the alarms' entries that were not told."""
+    file, client = fleet.settings.data_dir / TOLD, fleet.client
+    told = set(file.read_text().split()) if file.exists() else set()
+    entries: Any = client.xrange(fleet.keys.alarms())
+    return [entry_id for entry_id, _ in entries if entry_id not in told]
 
 
 # ---- orders ----------------------------------------------------------------------------------------------

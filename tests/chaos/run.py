@@ -17,7 +17,7 @@ from tests.chaos.crew import ChaosRuntime, ForkedCrew
 from tests.chaos.feed import SYMBOLS, Feed
 from tests.chaos.market import ShortSessions, write_market
 from tests.chaos.points import Count, Point, Points
-from tests.chaos.promises import Evidence, Limits, at_limit, broken, leg_states, waiting
+from tests.chaos.promises import Evidence, Limits, at_limit, broken, leg_states, untold_alarms, waiting
 from tests.venue.process import VenueProcess
 from workers.adapters.embedded import EmbeddedServer
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
@@ -25,7 +25,7 @@ from workers.process import Heartbeat
 
 CASH: Final = Decimal(1_000_000)
 LIMITS: Final = Limits(position=Decimal("0.02"), gross=Decimal("0.4"), open_positions=22)
-ROLES: Final = {"route": 2, "schedule": 1, "work-immediate": 2, "work-consensus": 1, "work-maintenance": 1}
+ROLES: Final = {"route": 2, "schedule": 1, "work-immediate": 2, "work-consensus": 1, "work-maintenance": 1, "watch": 1}
 #: What an operator would set for bars of 15 s and sessions of 45 s; delivery and retention stay as shipped.
 SETTINGS: Final = {
     "FLEET_PROFILE": "paper",
@@ -52,6 +52,8 @@ SETTINGS: Final = {
     "FLEET_WORKERS__CLAIM_LEASE_S": "8",
     "FLEET_WORKERS__JOB_TIMEOUT_S": "20",
     "FLEET_PAPER__STARTING_CASH": str(CASH),
+    "FLEET_WATCH__INTERVAL_S": "0.5",
+    "FLEET_WATCH__CALL_S": "1",
     "FLEET_LOG__LEVEL": "warning",
 }
 READY_S: Final = 30.0
@@ -279,6 +281,10 @@ class ChaosRun:
         stuck = self._crew.end("schedule")
         self._wait_for(lambda: {"jobs": n} if (n := self._fleet.queues.busy()) else {}, time.monotonic() + READY_S)
         stuck += self._crew.end("route", "work")
+        untold = self._wait_for(
+            lambda: {"untold alarms": n} if (n := len(untold_alarms(self._fleet))) else {}, time.monotonic() + READY_S
+        )
+        stuck += [*untold, *self._crew.end("watch")]
         return {"stuck " + name: 1 for name in stuck}
 
     def _flat(self) -> dict[str, int]:

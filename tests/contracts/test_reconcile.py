@@ -264,8 +264,8 @@ def test_an_alarm_that_came_back_is_told_again(vault: Vault) -> None:
     """Closed only for the subjects that are quiet."""
     for subject in ("AAA", "BBB"):
         vault.alarms.sound(replace(ALARM, subject=subject))
-    vault.alarms.quiet("other")
-    vault.alarms.quiet("book_drift", still=["BBB"])
+    vault.alarms.quiet("other", NOW)
+    vault.alarms.quiet("book_drift", NOW, still=["BBB"])
     assert [alarm.subject for alarm in vault.alarms.open()] == ["BBB"]
     vault.alarms.sound(ALARM)
 
@@ -276,7 +276,7 @@ def told(vault: Vault) -> Sequence[tuple[str, str, str]]:
     """Every alarm that was raised, oldest first."""
     if isinstance(vault.alarms, MemoryAlarms):
         return [(alarm.code, alarm.subject, alarm.detail) for alarm in vault.alarms.told]
-    rows = reversed(vault.alarms.history(100))
+    rows = [row for row in reversed(vault.alarms.history(100)) if row["event"] == "raised"]
     return [(row["code"], row["subject"], row["detail"]) for row in rows]
 
 

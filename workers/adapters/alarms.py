@@ -1,37 +1,67 @@
-"""Alarms: what a person must know now. Each is told once (a log line, a stream entry) and shown while it is true."""
+"""Alarms: what a person must know now. Each is told when raised and when recovered, and shown while it is true."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import RLock
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import redis
 import structlog
+from redis.exceptions import ResponseError
 
-from workers.adapters.keys import HISTORY_MAXLEN, Keys
+from workers.adapters.keys import HISTORY_MAXLEN, Keys, to_ms
 from workers.adapters.redis_edge import asking_redis
-from workers.adapters.wire import dump, load
+from workers.adapters.wire import load
 
 log = structlog.get_logger()
 
-# Raise an alarm: it is in the stream once, however often it is raised while it stays open.
+GROUP: Final = "tellers"
+RAISED: Final = "raised"
+RECOVERED: Final = "recovered"
+
+# What is true now, and which codes were looked at: raise what is new, renew what stays, close what is gone. Every
+# change is one entry of the stream, in the same step, so none is lost and none is there twice.
 # KEYS: 1 open alarms, 2 alarms
-# ARGV: 1 name, 2 alarm (JSON), 3 code, 4 subject, 5 detail, 6 at (ISO), 7 bound of the stream
-# Returns: 1 when it was not open before. Cost: O(1).
-SOUND = """
-local fresh = redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-if fresh == 1 then
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', 'code', ARGV[3], 'subject', ARGV[4], 'detail', ARGV[5],
-    'at', ARGV[6])
+# ARGV: 1 at (ISO), 2 at (ms), 3 ms that a cause must be gone, 4 bound of the stream, 5 number of true alarms n,
+#       then n times name, code, subject, detail; number of codes m, m codes looked at; names that stay, whatever else.
+# Returns a list of {change, code, subject, detail}. Cost: O(open + n).
+DECIDE = """
+local changes, stays, place = {}, {}, 5
+local function tell(change, alarm)
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', change, 'code', alarm.code,
+    'subject', alarm.subject, 'detail', alarm.detail, 'at', ARGV[1])
+  changes[#changes + 1] = {change, alarm.code, alarm.subject, alarm.detail}
 end
-return fresh
+for _ = 1, ARGV[5] do
+  local name, alarm = ARGV[place + 1], {v = 1, code = ARGV[place + 2], subject = ARGV[place + 3]}
+  alarm.detail, alarm.at, alarm.seen_ms = ARGV[place + 4], ARGV[1], ARGV[2]
+  local known = redis.call('HGET', KEYS[1], name)
+  if known then alarm.at = cjson.decode(known).at else tell('raised', alarm) end
+  redis.call('HSET', KEYS[1], name, cjson.encode(alarm))
+  stays[name] = true
+  place = place + 4
+end
+local looked, codes = {}, tonumber(ARGV[place + 1])
+if codes == 0 then return changes end
+for i = 1, codes do looked[ARGV[place + 1 + i]] = true end
+for i = place + 2 + codes, #ARGV do stays[ARGV[i]] = true end
+local hold, open = tonumber(ARGV[3]), redis.call('HGETALL', KEYS[1])
+local function gone(alarm) return hold == 0 or ARGV[2] - (alarm.seen_ms or 0) >= hold end
+for i = 1, #open, 2 do
+  local alarm = cjson.decode(open[i + 1])
+  if looked[alarm.code] and not stays[open[i]] and gone(alarm) then
+    redis.call('HDEL', KEYS[1], open[i])
+    tell('recovered', alarm)
+  end
+end
+return changes
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """`code` is stable, for counting and paging; `subject` what it is about (a symbol, an order), '' for the whole."""
+    """`code` is one of CODES; `subject` what it is about (a symbol, an order), '' for the whole; `at`: first seen."""
 
     code: str
     subject: str
@@ -41,7 +71,19 @@ class Alarm:
     @property
     def name(self) -> str:
         """Code and subject: one alarm of a name is open at a time."""
-        return f"{self.code}:{self.subject}" if self.subject else self.code
+        return _name(self.code, self.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to be told: an alarm that was raised, or has recovered. `id` is the same whenever it is told."""
+
+    id: str
+    event: str
+    code: str
+    subject: str
+    detail: str
+    at: str
 
 
 class Alarms(Protocol):
@@ -51,7 +93,7 @@ class Alarms(Protocol):
         """Raise it; while it is open a repetition only renews its words."""
         ...
 
-    def quiet(self, code: str, still: Collection[str] = ()) -> None:
+    def quiet(self, code: str, at: datetime, still: Collection[str] = ()) -> None:
         """Close the open alarms of this code whose subject is not in `still`. Idempotent."""
         ...
 
@@ -61,26 +103,28 @@ class Alarms(Protocol):
 
 
 class MemoryAlarms:
-    """Alarms of one process. `told`: every alarm when it was first raised."""
+    """Alarms of one process. `told`: every alarm when it was first raised; `recovered`: when it closed."""
 
     def __init__(self) -> None:
         self._lock = RLock()
         self._open: dict[str, Alarm] = {}
         self.told: list[Alarm] = []
+        self.recovered: list[Alarm] = []
 
     def sound(self, alarm: Alarm) -> None:
         """Raise it; while it is open a repetition only renews its words."""
         with self._lock:
-            if alarm.name not in self._open:
+            known = self._open.get(alarm.name)
+            if known is None:
                 self.told.append(alarm)
-            self._open[alarm.name] = alarm
+            self._open[alarm.name] = Alarm(alarm.code, alarm.subject, alarm.detail, known.at if known else alarm.at)
 
-    def quiet(self, code: str, still: Collection[str] = ()) -> None:
+    def quiet(self, code: str, at: datetime, still: Collection[str] = ()) -> None:  # noqa: ARG002 - the port's
         """Close the open alarms of this code whose subject is not in `still`."""
         with self._lock:
             for alarm in self.open():
                 if alarm.code == code and alarm.subject not in still:
-                    del self._open[alarm.name]
+                    self.recovered.append(self._open.pop(alarm.name))
 
     def open(self) -> tuple[Alarm, ...]:
         """Alarms that are true now, by name."""
@@ -89,29 +133,27 @@ class MemoryAlarms:
 
 
 class RedisAlarms:
-    """Alarms of the whole fleet; the process that raises one first also logs it."""
+    """Alarms of the whole fleet, and the outbox of what is to be told of them: the stream, read by one group."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
-        self._sound = client.register_script(SOUND)
+        self._decide = client.register_script(DECIDE)
 
     def sound(self, alarm: Alarm) -> None:
         """Raise it; while it is open a repetition only renews its words."""
-        words = [alarm.code, alarm.subject, alarm.detail, alarm.at.isoformat()]
-        keys = [self._keys.open_alarms(), self._keys.alarms()]
-        with asking_redis():
-            fresh = self._sound(keys=keys, args=[alarm.name, dump(alarm), *words, HISTORY_MAXLEN])
-        if fresh:
-            log.error("alarm.raised", code=alarm.code, subject=alarm.subject, detail=alarm.detail)
+        self._run([alarm], (), (), alarm.at, timedelta(0))
 
-    def quiet(self, code: str, still: Collection[str] = ()) -> None:
+    def quiet(self, code: str, at: datetime, still: Collection[str] = ()) -> None:
         """Close the open alarms of this code whose subject is not in `still`."""
-        gone = [alarm.name for alarm in self.open() if alarm.code == code and alarm.subject not in still]
-        if gone:
-            with asking_redis():
-                self._redis.hdel(self._keys.open_alarms(), *gone)
-            log.info("alarm.closed", code=code, names=gone)
+        self._run([], [code], [_name(code, subject) for subject in still], at, timedelta(0))
+
+    def decide(self, found: Sequence[Alarm], looked_at: Collection[str], at: datetime, hold: timedelta) -> None:
+        """Raise what is found; close the alarms of the codes looked at whose cause is gone for `hold`.
+
+        One step for the whole fleet: whoever else looks, each change is told once.
+        """
+        self._run(found, looked_at, (), at, hold)
 
     def open(self) -> tuple[Alarm, ...]:
         """Alarms that are true now, by name."""
@@ -120,6 +162,68 @@ class RedisAlarms:
         return tuple(load(Alarm, text) for _, text in sorted(rows.items()))
 
     def history(self, limit: int) -> list[dict[str, str]]:
-        """The last alarms that were raised, newest first."""
+        """The last changes, newest first: alarms that were raised, and that have recovered."""
         with asking_redis():
-            return [dict(fields) for _, fields in self._redis.xrevrange(self._keys.alarms(), count=limit)]
+            rows = self._redis.xrevrange(self._keys.alarms(), count=limit)
+        return [{"event": RAISED, **fields} for _, fields in rows]
+
+    # ---- telling -----------------------------------------------------------------------------------------
+
+    def open_group(self) -> None:
+        """Create the group of tellers at the stream's beginning, unless it is there. Idempotent."""
+        with asking_redis():
+            try:
+                self._redis.xgroup_create(self._keys.alarms(), GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def untold(self, limit: int, idle_ms: int) -> list[Notice]:
+        """What is to be told, oldest first; each is this caller's alone for `idle_ms`, then anybody's again."""
+        with asking_redis():
+            again = self._redis.xautoclaim(self._keys.alarms(), GROUP, GROUP, idle_ms, "0-0", count=limit)[1]
+            fresh = self._redis.xreadgroup(GROUP, GROUP, {self._keys.alarms(): ">"}, count=limit)
+        entries = [*again, *_entries(fresh)]
+        return [_notice(entry_id, fields or {}) for entry_id, fields in entries if entry_id is not None]
+
+    def told(self, notices: Sequence[Notice]) -> None:
+        """These need not be told again. Idempotent."""
+        if notices:
+            with asking_redis():
+                self._redis.xack(self._keys.alarms(), GROUP, *[notice.id for notice in notices])
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    def _run(
+        self, found: Sequence[Alarm], looked_at: Collection[str], names: Sequence[str], at: datetime, hold: timedelta
+    ) -> None:
+        words = [word for alarm in found for word in (alarm.name, alarm.code, alarm.subject, alarm.detail)]
+        hold_ms = round(hold.total_seconds() * 1000)
+        head: list[Any] = [at.isoformat(), to_ms(at), hold_ms, HISTORY_MAXLEN]
+        args = [*head, len(found), *words, len(looked_at), *looked_at, *names]
+        with asking_redis():
+            changes = self._decide(keys=[self._keys.open_alarms(), self._keys.alarms()], args=args)
+        for change, code, subject, detail in changes:
+            say = log.error if change == RAISED else log.info
+            say(f"alarm.{change}", code=code, subject=subject, detail=detail)
+
+
+def _name(code: str, subject: str) -> str:
+    return f"{code}:{subject}" if subject else code
+
+
+def _entries(reply: Any) -> list[tuple[str, dict[str, str]]]:
+    """Entries of a group's reading: RESP2 and RESP3 nest them differently."""
+    streams = reply.values() if isinstance(reply, dict) else (entries for _, entries in reply or ())
+    found: list[tuple[str, dict[str, str]]] = []
+    for entries in streams:
+        for entry in entries:
+            nested = isinstance(entry, list) and entry and not isinstance(entry[0], str)
+            found.extend((i, f) for i, f in (entry if nested else [entry]))
+    return found
+
+
+def _notice(entry_id: str, fields: Mapping[str, str]) -> Notice:
+    """One entry; those of a release before this one said only what was raised, and one that is trimmed is empty."""
+    words = {name: fields.get(name, "") for name in ("code", "subject", "detail", "at")}
+    return Notice(entry_id, fields.get("event", RAISED), **words)

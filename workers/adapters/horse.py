@@ -28,9 +28,11 @@ from rq.timeouts import JobTimeoutException
 from workers.adapters.channel import Channel
 from workers.adapters.deadline import FirmTimeout, OutOfTimeError
 from workers.adapters.residue import Residue, reseed
+from workers.measures import notes
 
-#: What is said: the worker says JOB (id, then field, value, ...); the horse READY, how a job ended, SPENT (why).
-JOB, READY, DONE, FAILED, AGAIN, SPENT = range(6)
+#: What is said: the worker says JOB (id, then field, value, ...); the horse READY, what it measured, how a job ended,
+#: SPENT (why).
+JOB, READY, DONE, FAILED, AGAIN, SPENT, MEASURED = range(7)
 ANSWERS: Final = (DONE, FAILED, AGAIN)
 
 MAX_JOBS: Final = 10_000
@@ -106,6 +108,8 @@ class _Horse:
         while (message := self._channel.listen()) is not None:
             job_id, *flat = message[1]
             kind, parts, broken = self._perform(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+            if measured := notes():
+                self._channel.say(MEASURED, measured)
             self._channel.say(kind, *parts)
             self._jobs += 1
             reasons = [*broken, *self._unfit()]

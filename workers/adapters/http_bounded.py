@@ -198,6 +198,22 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 # ---- the wire: no read, write or connect outlasts the call ------------------------------------------------------
 
 
+def post_json(url: str, body: object, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> int | None:
+    """POST once within so many seconds in all; the status, None for no answer in time. Neither says the address."""
+    token = _DEADLINE.set(monotonic() + seconds)
+    headers = {"Content-Type": "application/json", "Connection": "close", "User-Agent": "signal-fleet"}
+    try:
+        with (
+            httpx.Client(transport=BoundedTransport(monotonic), trust_env=False, follow_redirects=False) as client,
+            client.stream("POST", url, content=orjson.dumps(body), headers=headers, timeout=seconds) as response,
+        ):
+            return response.status_code
+    except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError):
+        return None
+    finally:
+        _DEADLINE.reset(token)
+
+
 class BoundedTransport(httpx.HTTPTransport):
     """httpx's own transport over sockets that know the call's deadline: a slow drip of bytes does not extend it."""
 

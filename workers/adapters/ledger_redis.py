@@ -81,6 +81,17 @@ class RedisLedger:
         account, positions, marks, day, week, reserved, held = (_pairs(row) for row in raw)
         return _snapshot(account, (positions, marks), (day, week), (reserved, held))
 
+    def peek(self, session: Session) -> BookSnapshot | None:
+        """The same for who only looks: nothing is opened. None before the account or the session was opened."""
+        with asking_redis():
+            pipe = self._redis.pipeline(transaction=True)
+            for key in [*self._book_keys(session), self._keys.reservations(), self._keys.held_signals()]:
+                pipe.hgetall(key)
+            account, positions, marks, day, week, reserved, held = pipe.execute()
+        if not (account and day and week):
+            return None
+        return _snapshot(account, (positions, marks), (day, week), (reserved, held))
+
     def reserve(self, request: ReservationRequest) -> Reservation | Refusal:
         """Test every counter and set the risk aside, or refuse and change nothing."""
         with asking_redis():

@@ -20,8 +20,9 @@ import structlog
 
 from pipeline.errors import FleetError
 from workers.adapters.channel import Channel, Message
-from workers.adapters.horse import ANSWERS, READY, SPENT, Plan, live
+from workers.adapters.horse import ANSWERS, MEASURED, READY, SPENT, Plan, live
 from workers.adapters.lifeline import die_with_parent
+from workers.measures import count
 
 ORDER: Final = struct.Struct("!cI")  # fork or kill, number of the horse
 REPORT: Final = struct.Struct("!cIi")  # born or dead, number of the horse, process id or status
@@ -72,6 +73,8 @@ class Horse:
                 self.ready = self.proved = True
             elif message[0] == SPENT:
                 self.spent = message[1][0].decode()
+            elif message[0] == MEASURED:
+                count(message[1][0])
             elif message[0] in ANSWERS:
                 self.answer = message
 

@@ -48,6 +48,17 @@ def schedule() -> None:
 
 
 @app.command()
+def watch() -> None:
+    """Look at the whole fleet, raise alarms and tell people, and serve its metrics. Any number may run."""
+    fleet = runtime()
+    from workers.exporter import export
+
+    watcher = fleet.watcher()
+    export(watcher)
+    _turn(fleet, "watch", watcher.step, interval=fleet.settings.watch.interval_s)
+
+
+@app.command()
 def work(
     queue: Annotated[str, typer.Argument(help="immediate, consensus or maintenance")],
     number: Annotated[int, typer.Option("-n", min=1, max=64, help="worker processes")] = 1,
@@ -124,11 +135,16 @@ def replay(
 
 
 def _turn(fleet: Any, role: str, step: Any, *, interval: float, until: Any = None) -> None:
+    from workers.adapters.metrics_http import serve
+    from workers.liveness import Liveness
+    from workers.measures import REGISTRY
     from workers.process import Heartbeat, process_name, run_process
     from workers.stop import Stop
 
     name = process_name(role)
     stop_flag = Stop().listen()
+    liveness = Liveness(fleet.settings.metrics.stuck_s)
+    serve(fleet.settings.metrics, REGISTRY, liveness)
 
     def one_turn() -> int:
         done = int(step())
@@ -137,7 +153,8 @@ def _turn(fleet: Any, role: str, step: Any, *, interval: float, until: Any = Non
         return done
 
     beat = Heartbeat(fleet.client, fleet.keys, name, role)
-    raise typer.Exit(run_process(name, one_turn, heartbeat=beat, interval=interval, stop=stop_flag))
+    code = run_process(name, one_turn, heartbeat=beat, interval=interval, stop=stop_flag, liveness=liveness)
+    raise typer.Exit(code)
 
 
 def _replay(file: Path | None, *, ordered: bool, speed: str, workers: int | None, keep: bool, as_json: bool) -> None:
