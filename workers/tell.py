@@ -71,12 +71,12 @@ class Teller:
             self._failures += 1
             pause = min(self._settings.retry_cap_s, self._settings.retry_s * 2.0 ** (self._failures - 1))
             self._not_before = self._monotonic() + pause
-            log.critical("alarm.not_told", reason=str(error), notices=len(notices), pause_s=pause)
+            log.critical("alarm.undelivered", reason=str(error), notices=len(notices), pause_s=pause)
             return False
         self._failures = 0
         for notice in notices:
             say = log.error if notice.event == RAISED else log.info
-            say("alarm.told", about=notice.event, id=notice.id, code=notice.code, subject=notice.subject)
+            say("alarm.delivered", about=notice.event, id=notice.id, code=notice.code, subject=notice.subject)
         return True
 
     def _too_old(self, notice: Notice, now: datetime) -> bool:

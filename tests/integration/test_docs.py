@@ -28,6 +28,29 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_anchor_is_a_heading(page: Path) -> None:
+    """A link into a page leads to a heading of it, by the name that GitHub gives it."""
+    wanted = [
+        (target or page.name, anchor[1:])
+        for target, anchor in LINK.findall(page.read_text("utf-8"))
+        if anchor and "://" not in target
+    ]
+    lost = [
+        (target, anchor)
+        for target, anchor in wanted
+        if target.endswith(".md") and anchor not in anchors((page.parent / target).read_text("utf-8"))
+    ]
+
+    assert lost == []
+
+
+def anchors(text: str) -> set[str]:
+    """What the headings of a page are reached by."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_verb_is_one_of_the_command_line(page: Path) -> None:
     """`fleet VERB` in a page is a command of `fleet`."""
     verbs = set(getattr(get_command(app), "commands"))  # noqa: B009  # typer's own click has no types here

@@ -292,6 +292,6 @@ def test_without_an_address_the_log_line_is_the_message(redis_client: redis.Redi
         Teller(alarms, LogMessenger(), WatchSettings()).turn(now_of(redis_client))
 
     found: list[Any] = [
-        (line["log_level"], line["about"], line["code"]) for line in lines if line["event"] == "alarm.told"
+        (line["log_level"], line["about"], line["code"]) for line in lines if line["event"] == "alarm.delivered"
     ]
     assert found == [("error", "raised", "book_drift"), ("info", "recovered", "book_drift")]
