@@ -16,6 +16,7 @@ from workers import analyze, model
 from workers.plain import plain
 from workers.verbs import control, processes, reading
 from workers.verbs.common import FAILED, REFUSED, SETTINGS, err
+from workers.verbs.hints import hint
 
 PACKAGES = ("config", "pipeline", "workers")
 
@@ -79,7 +80,8 @@ def _own_packages() -> None:
 
 def _fail(code: int, what: str, error: BaseException) -> None:
     err.print(f"[red]fleet: {what}:[/red] ", end="")
-    err.print(plain(str(error)), markup=False, highlight=False)
+    words = "; ".join(filter(None, (plain(str(error)).rstrip("."), hint(error))))
+    err.print(words, markup=False, highlight=False)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from typer.main import get_command
 
 from pipeline.models import OrchestratorState, TradingState
 from tests.delivery import QUICK, a_message, a_result, a_runtime, an_aggregate, later, routed
@@ -149,8 +150,22 @@ def test_a_server_that_is_not_there_is_a_failure(command: Command) -> None:
 
     assert answer.code == 1
     assert "Redis (ConnectionError)" in answer.words
+    assert "start the server, or give its address in FLEET_REDIS_URL" in answer.words
     assert "Traceback" not in answer.err
     assert "hush" not in answer.err + answer.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("status",), ("trace",), ("inspect",), ("dead",), ("check",), ("run",), ("replay",), ("model", "evaluate")],
+)
+def test_what_reads_can_answer_in_json(words: tuple[str, ...]) -> None:
+    """Rule: --json on every command that answers with facts."""
+    found: Any = get_command(cli.app)
+    for word in words:
+        found = found.commands[word]
+
+    assert "--json" in [name for parameter in found.params for name in parameter.opts]
 
 
 # ---- exit code 3: refused ----------------------------------------------------------------------------------

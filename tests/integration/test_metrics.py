@@ -9,7 +9,9 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -197,14 +199,14 @@ def test_children_of_one_command_have_ports_of_their_own() -> None:
     assert [child.env for child in numbered([ChildSpec("a", ("a",))], None)] == [{}]
 
 
-def a_process(url: str, port: int, *words: str) -> "subprocess.Popen[bytes]":
+def a_process(url: str, port: int, *words: str, **more: str) -> "subprocess.Popen[bytes]":
     """A process of the fleet with a page."""
     variables = {"FLEET_REDIS_URL": url, "FLEET_METRICS__PORT": str(port), "FLEET_METRICS__STUCK_S": "5"}
     demo = {"FLEET_MARKET__BARS_DIR": str(ROOT / "config" / "demo" / "bars"), "FLEET_PROFILE": "paper"}
     command = [sys.executable, "-m", "workers.cli", *words]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environ | demo | variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, env=environ | demo | variables | more, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
 
@@ -237,6 +239,36 @@ def test_a_stopped_process_and_a_blocked_one_fail_their_health(redis_client: red
             process.terminate()
         for process in processes:
             process.wait(60)
+
+
+def test_the_watcher_tells_an_address_and_serves_the_fleet(redis_client: redis.Redis, server_url: str) -> None:
+    """The whole process: here a server without a file of its own is an alarm at once."""
+    heard: list[Any] = []
+    port = free_port()
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
+        Thread(target=hook.serve_forever, daemon=True).start()
+        address = {"FLEET_WATCH__URL": f"http://127.0.0.1:{hook.server_port}/T0K3N", "FLEET_WATCH__INTERVAL_S": "0.5"}
+        process = a_process(server_url, port, "watch", **address)
+        try:
+            until(lambda: heard and b'fleet_processes{role="watch"}' in get(port, "/metrics")[1])
+            page = get(port, "/metrics")[1].decode()
+        finally:
+            process.terminate()
+            process.wait(60)
+            hook.shutdown()
+
+    assert [(alarm["code"], alarm["subject"]) for alarm in heard[0]["alarms"]] == [("redis_unsafe", "append_only")]
+    assert 'fleet_alarm_open{code="redis_unsafe"} 1.0' in page
 
 
 # ---- stages ----------------------------------------------------------------------------------------------
