@@ -126,6 +126,9 @@ class WorkersSettings(Frozen):
         default=1024, ge=64, le=65_536, description="MB a job may take beyond what its process had at birth"
     )
     claims_per_job: int = Field(default=16, ge=1, le=100_000, description="symbols decided by one consensus job")
+    job_lease_s: float = Field(
+        default=6, ge=3, le=60, description="seconds without a sign of life until a worker's job is given to another"
+    )
     claim_lease_s: float = Field(
         default=60, ge=1, le=3600, description="seconds until an undecided claim is queued again"
     )

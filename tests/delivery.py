@@ -56,6 +56,8 @@ BOUNDED = {
     r"claim:[A-Z.]+-[0-9]+|claims": "deleted with the decision",
     r"claim-sequence": "one field a symbol",
     r"followups": "deleted when queued",
+    r"leases:[a-z]+": "a job in a worker's hands",
+    r"lease-look": "one value",
     r"heartbeats": "pruned after an hour",
     r"decisions": "MAXLEN 1,000,000",
     r"account|positions|marks": "one field a symbol",

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from rq.executions import Execution
 from rq.job import JobStatus
 
 from tests.warm_play import a_client
 from workers.adapters.rq_factory import IMMEDIATE, JobQueues
+from workers.adapters.rq_scripts import JobBooks
 
+LIFE_S, RESULT_S, WORKER_S = 65, 500, 90
 ENDED = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED}
 ROOT = Path(__file__).parents[1]
 
@@ -74,6 +77,34 @@ class Play:
         """Wait until the job runs; the process it runs in."""
         until(lambda: self.starts(job_id))
         return self.starts(job_id)[-1][0]
+
+
+class Hand:
+    """A worker's hand on its books, step by step; nothing renews its leases."""
+
+    def __init__(self, play: Play, name: str = "work-immediate-host-7") -> None:
+        self.play = play
+        self.name = name
+        self.books = JobBooks(play.client, play.queue, f"rq:worker:{name}", name, play.queues.leases)
+        self.execution: Any = None
+        self.job: Any = None
+
+    def takes(self) -> str:
+        """Take the next job as RQ does; its id."""
+        found: Any = type(self.play.queue).dequeue_any(
+            [self.play.queue], None, connection=self.play.client, job_class=self.play.queue.job_class, serializer="json"
+        )
+        self.job = found[0]
+        self.execution = Execution(uuid4().hex, self.job.id, self.play.client, self.name)
+        return str(self.job.id)
+
+    def begins(self) -> bool:
+        """Write that it begins."""
+        return self.books.start(self.job, self.execution, LIFE_S)
+
+    def ends(self, *, take: bool = True) -> Any:
+        """Write that it returned 7."""
+        return self.books.finish(self.job, self.execution, b"7", RESULT_S, WORKER_S, take=take)
 
 
 @contextmanager

@@ -157,17 +157,18 @@ def a_client(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, retry=Patience(ConstantBackoff(0.05), 100), health_check_interval=0)
 
 
-def a_worker(url: str, *, kind: str = "warm", max_jobs: int = 10_000, **options: Any) -> Any:
+def a_worker(url: str, *, kind: str = "warm", max_jobs: int = 10_000, lease_s: float = 6, **options: Any) -> Any:
     """A worker on the immediate queue, for comparison also RQ's own. Call it in a process without threads."""
     jobs.trade = play
     client = a_client(url)
-    queue = JobQueues(client).queues[IMMEDIATE]
+    queues = JobQueues(client, lease_s=lease_s)
+    queue = queues.queues[IMMEDIATE]
     stable = None
     if kind == "warm":
         stable = Stable(Plan(queue.job_class, client, client.ping, MEMORY_MB * MIB, max_jobs))
     options = worker_options(queue, process_name("work-immediate")) | options
     if stable is not None:
-        return WarmWorker(queue, stable=stable, **options)
+        return WarmWorker(queue, stable=stable, leases=queues.leases, **options)
     return {"fork": Worker, "simple": SimpleWorker}[kind]([queue], **options)
 
 

@@ -92,7 +92,7 @@ class Crew:
         self._revive = revive
         self.supervisor = Supervisor(children, env=environ, grace_s=10, on_exit=self._on_exit, log_dir=log_dir)
         self._log_dir = log_dir
-        self._suspects: list[tuple[float, str, list[str]]] = []
+        self._suspects: list[tuple[float, list[str]]] = []
         self._next_look = 0.0
         self.recovered: list[str] = []
 
@@ -130,15 +130,15 @@ class Crew:
         if not name.startswith("work-"):
             return
         queue = name.split("-")[1]
-        self.recovered += self._fleet.queues.recover_worker(queue, pid)
-        self._suspects.append((time.monotonic() + SUSPECT_FOR_S, queue, self._fleet.queues.taken(queue)))
+        self.recovered += self._fleet.queues.recover_worker(pid)
+        self._suspects.append((time.monotonic() + SUSPECT_FOR_S, self._fleet.queues.taken(queue)))
 
     def _recover_taken(self) -> None:
         """Jobs the dead worker had taken but not started: a living one starts what it takes within milliseconds."""
         due = [one for one in self._suspects if one[0] <= time.monotonic()]
         for suspect in due:
             self._suspects.remove(suspect)
-            self.recovered += self._fleet.queues.recover_taken(suspect[1], suspect[2])
+            self.recovered += self._fleet.queues.recover_taken(suspect[1])
 
 
 def run(fleet: Runtime, environ: Mapping[str, str], stop: Stop, revive: Callable[[], object]) -> int:

@@ -41,11 +41,15 @@ class Scheduler:
     claims_per_job: int
 
     def turn(self, now: datetime) -> int:
-        """Live: everything that is due at `now`. Answers how many jobs were queued."""
+        """Live: everything that is due at `now`. Answers how many jobs were queued.
+
+        Jobs of dead workers are put back here and not by a job: the worker that would run it may be the dead one.
+        """
+        recovered = len(self.queues.recover())
         state = self.state.read()
         if state is OrchestratorState.STOPPED:
-            return 0
-        queued = self.housekeeping(now)
+            return recovered
+        queued = recovered + self.housekeeping(now)
         if state is OrchestratorState.RUNNING and self._no_collector(now):
             log.error("orchestrator.stopped", reason="no fresh collector")
             self.state.write(OrchestratorState.STOPPING, "scheduler: no fresh collector", now)

@@ -26,6 +26,7 @@ from rq.worker.base import SHUTDOWN_SIGNAL, WorkerStatus
 
 from workers.adapters.deadline import FirmTimeout
 from workers.adapters.horse import AGAIN, DONE, FAILED, JOB
+from workers.adapters.leases import RENEW_EVERY_S, Leases
 from workers.adapters.rq_guard import GuardedQueue
 from workers.adapters.rq_scripts import JobBooks
 from workers.adapters.stable import Horse, Stable, StableError
@@ -49,7 +50,7 @@ class WarmWorker(Worker):
     death_penalty_class = FirmTimeout
 
     def __init__(
-        self, queue: GuardedQueue, *, stable: Stable, liveness: Liveness | None = None, **options: Any
+        self, queue: GuardedQueue, *, stable: Stable, leases: Leases, liveness: Liveness | None = None, **options: Any
     ) -> None:
         """`stable` was made before this process had threads or connections; it is closed with the worker.
 
@@ -59,7 +60,7 @@ class WarmWorker(Worker):
         self._liveness = liveness or Liveness()
         self._queue = queue
         self._stable = stable
-        self._books = JobBooks(self.connection, queue, self.key, self.name)
+        self._books = JobBooks(self.connection, queue, self.key, self.name, leases)
         self._wish = Stop()
         self._horse: Horse | None = None
         self._next: Job | None = None
@@ -163,15 +164,23 @@ class WarmWorker(Worker):
         return execution
 
     def _watch(self, job: Job, execution: Execution, horse: Horse) -> bool:
-        """Wait for the job's end with signs of life; one that passes its time-out is killed. Whether it was."""
+        """Wait for the job's end with signs of life; one that passes its time-out is killed. Whether it was.
+
+        So is one whose lease was lost: somebody else runs the job now.
+        """
         began = time.monotonic()
         deadline = began + (job.timeout or Queue.DEFAULT_TIMEOUT) + OVERTIME_S
-        beat, overdue = began + self.job_monitoring_interval, False
-        while not self._stable.await_answer(horse, min(deadline, beat) - time.monotonic()):
+        beat, renewal, overdue = began + self.job_monitoring_interval, began + RENEW_EVERY_S, False
+        while not self._stable.await_answer(horse, min(deadline, beat, renewal) - time.monotonic()):
             self._liveness.mark()
             if time.monotonic() >= deadline:
                 overdue, deadline = True, float("inf")
                 self._stable.kill(horse)
+            if time.monotonic() >= renewal:
+                renewal = time.monotonic() + RENEW_EVERY_S
+                if not self._books.renew(execution):
+                    renewal = beat = float("inf")
+                    self._stable.kill(horse)
             if time.monotonic() >= beat:
                 beat += self.job_monitoring_interval
                 self.maintain_heartbeats(job, execution)
@@ -218,6 +227,12 @@ class WarmWorker(Worker):
             queue.enqueue_dependents(job)
         if told.taken is not None:
             self._next = self._queue.admit(told.taken, told.fields)
+
+    def cleanup_execution(self, job: Job, pipeline: Any, execution: Execution | None = None) -> None:
+        """What RQ does when a job ends, and its lease."""
+        super().cleanup_execution(job, pipeline, execution)
+        if execution is not None:
+            self._books.release(execution, pipeline)
 
     def _end_without_answer(self, job: Job, queue: Queue, execution: Execution, horse: Horse, *, overdue: bool) -> None:
         """The horse died over the job: stopped by a command, killed at the deadline, or ended by itself."""

@@ -139,6 +139,7 @@ class Runtime:
             result_ttl_s=workers.result_ttl_s,
             failure_ttl_s=workers.failure_ttl_s,
             retry_max=workers.retry_max,
+            lease_s=workers.job_lease_s,
             keys=self.keys,
         )
 

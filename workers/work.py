@@ -29,7 +29,8 @@ def work(fleet: Runtime, queue: str) -> int:
     ours = fleet.queues.queues[queue]
     liveness = Liveness(fleet.settings.metrics.stuck_s)
     serve(fleet.settings.metrics, REGISTRY, liveness)  # its thread comes after the stable was forked
-    worker = WarmWorker(ours, stable=stable, liveness=liveness, **worker_options(ours, name))
+    leases = fleet.queues.leases
+    worker = WarmWorker(ours, stable=stable, leases=leases, liveness=liveness, **worker_options(ours, name))
     if queue == MAINTENANCE and fleet.settings.clock == "live":
         fleet.scheduler.queue_reconcile(name)
     log.info("worker.started", queue=queue, worker=name)

@@ -396,4 +396,4 @@ def test_a_dead_worker_of_one_host_does_not_free_anothers_job(fleet: Fleet) -> N
     with fleet.rq_client.pipeline() as pipe:
         Execution.create(job, 60, pipe)
         pipe.execute()
-    assert fleet.queues.recover_worker("immediate", 8) == []
+    assert fleet.queues.recover_worker(8) == []

@@ -83,9 +83,9 @@ def test_what_a_dead_worker_had_begun_is_queued_again(queues: JobQueues, how_far
     """Rule: kill -9 loses no job, at whatever instruction between taking and starting it."""
     job_id = begin(queues, how_far)
 
-    assert queues.recover_worker(IMMEDIATE, DEAD_PID) == [job_id]
+    assert queues.recover_worker(DEAD_PID) == [job_id]
     assert queues.depths()[IMMEDIATE] == queues.busy() == 1
-    assert queues.recover_worker(IMMEDIATE, DEAD_PID) == []
+    assert queues.recover_worker(DEAD_PID) == []
 
 
 def test_what_a_dead_worker_had_only_taken_is_queued_again(queues: JobQueues) -> None:
@@ -94,16 +94,16 @@ def test_what_a_dead_worker_had_only_taken_is_queued_again(queues: JobQueues) ->
     suspects = queues.taken(IMMEDIATE)
 
     assert suspects == [job_id]
-    assert queues.recover_taken(IMMEDIATE, suspects) == [job_id]
+    assert queues.recover_taken(suspects) == [job_id]
     assert queues.depths()[IMMEDIATE] == queues.busy() == 1
-    assert queues.recover_taken(IMMEDIATE, suspects) == []
+    assert queues.recover_taken(suspects) == []
 
 
 def test_what_was_started_meanwhile_is_not_queued_again(queues: JobQueues) -> None:
     """Rule: the near miss: the suspect turned out to be alive."""
     job_id = begin(queues, "prepared")
 
-    assert queues.recover_taken(IMMEDIATE, [job_id]) == []
+    assert queues.recover_taken([job_id]) == []
     assert queues.depths()[IMMEDIATE] == 0
 
 
@@ -111,21 +111,21 @@ def test_a_living_workers_job_is_left_alone(queues: JobQueues) -> None:
     """Rule: only what the dead process had."""
     begin(queues, "started", pid=17)
 
-    assert queues.recover_worker(IMMEDIATE, 7) == []
-    assert queues.recover_worker(IMMEDIATE, DEAD_PID) == []
+    assert queues.recover_worker(7) == []
+    assert queues.recover_worker(DEAD_PID) == []
 
 
 def test_a_worker_of_another_host_with_the_same_process_id_is_left_alone(queues: JobQueues) -> None:
     """Rule: containers have small process ids; the host's name tells them apart."""
     begin(queues, "started", host="elsewhere")
 
-    assert queues.recover_worker(IMMEDIATE, DEAD_PID) == []
+    assert queues.recover_worker(DEAD_PID) == []
 
 
 def test_a_recovered_job_runs_to_its_end(queues: JobQueues, rq_client: redis.Redis) -> None:
     """Rule: it is a job like any other, with one retry fewer when it had been started."""
     job_id = begin(queues, "started")
-    queues.recover_worker(IMMEDIATE, DEAD_PID)
+    queues.recover_worker(DEAD_PID)
     (job,) = queues.queues[IMMEDIATE].jobs
 
     assert (job.id, job.retries_left, job.get_status()) == (job_id, 2, JobStatus.QUEUED)
@@ -141,7 +141,7 @@ def test_a_job_without_retries_left_is_not_started_a_fifth_time(queues: JobQueue
     job.retries_left = 0
     job.save()
 
-    assert queues.recover_worker(IMMEDIATE, DEAD_PID) == []
+    assert queues.recover_worker(DEAD_PID) == []
 
 
 def test_a_worker_listens_to_one_queue_only(queues: JobQueues) -> None:

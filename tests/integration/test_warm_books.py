@@ -9,17 +9,13 @@ from uuid import uuid4
 import pytest
 import redis
 from rq import Worker
-from rq.executions import Execution
 from rq.job import JobStatus
 from rq.suspension import resume, suspend
 
-from tests.warm import Play, connections, until, warm_worker
+from tests.warm import Hand, Play, connections, until, warm_worker
 from tests.warm_play import play as act_out
 from workers import jobs
 from workers.adapters.rq_factory import IMMEDIATE, worker_options
-from workers.adapters.rq_scripts import JobBooks
-
-LIFE_S, RESULT_S, WORKER_S = 65, 500, 90
 
 
 @pytest.fixture
@@ -127,33 +123,6 @@ def test_a_job_that_comes_alone_costs_four_round_trips(play: Play, worker: int) 
 # ---- nothing twice, nothing for another --------------------------------------------------------------------
 
 
-class Hand:
-    """A worker's hand on its books, step by step."""
-
-    def __init__(self, play: Play, name: str = "work-immediate-host-7") -> None:
-        self.play = play
-        self.books = JobBooks(play.client, play.queue, f"rq:worker:{name}", name)
-        self.execution: Any = None
-        self.job: Any = None
-
-    def takes(self) -> str:
-        """Take the next job as RQ does; its id."""
-        found: Any = type(self.play.queue).dequeue_any(
-            [self.play.queue], None, connection=self.play.client, job_class=self.play.queue.job_class, serializer="json"
-        )
-        self.job = found[0]
-        self.execution = Execution(uuid4().hex, self.job.id, self.play.client, "work-immediate-host-7")
-        return str(self.job.id)
-
-    def begins(self) -> bool:
-        """Write that it begins."""
-        return self.books.start(self.job, self.execution, LIFE_S)
-
-    def ends(self, *, take: bool = True) -> Any:
-        """Write that it returned 7."""
-        return self.books.finish(self.job, self.execution, b"7", RESULT_S, WORKER_S, take=take)
-
-
 @pytest.fixture
 def hand(play: Play) -> Hand:
     """On an empty server."""
@@ -175,7 +144,7 @@ def test_a_job_that_was_put_back_meanwhile_is_not_begun(play: Play, hand: Hand) 
     """Rule: whoever looks after dead workers may be wrong; then the job runs once all the same."""
     play.put("noop")
     job_id = hand.takes()
-    play.queues.recover_taken(IMMEDIATE, [job_id])
+    play.queues.recover_taken([job_id])
 
     assert hand.begins() is False
     assert play.job(job_id).get_status() == JobStatus.QUEUED
@@ -227,7 +196,7 @@ def test_a_job_that_was_declared_abandoned_is_not_ended_by_its_first_worker(play
     hand.takes()
     hand.begins()
     assert hand.books.owns(hand.execution)
-    play.queues.recover_worker(IMMEDIATE, 7)  # another host's: left alone
+    play.queues.recover_worker(7)  # another host's: left alone
     assert hand.books.owns(hand.execution)
     play.queue.started_job_registry.cleanup(timestamp=2**40)
 

@@ -84,7 +84,7 @@ def test_the_horse_dies_with_its_worker_and_the_job_is_run_by_another(play: Play
         process.wait()
         until(lambda: not any(map(is_alive, family)))
 
-        assert play.queues.recover_worker(IMMEDIATE, process.pid) == [job_id]
+        assert play.queues.recover_worker(process.pid) == [job_id]
     play.tell(job_id)
     with warm_worker(server_url, {}, {"burst": True}) as process:
         process.wait(120)

@@ -148,6 +148,14 @@ class Keys:
         """String counter: starts of a job that did not end. Writer: work. TTL 1 day."""
         return f"{self.prefix}:strikes:{job_id}"
 
+    def leases(self, queue: str) -> str:
+        """Zset job:execution, or job while only taken -> its lease's end (ms, Redis TIME). Writer: work, schedule."""
+        return f"{self.prefix}:leases:{queue}"
+
+    def lease_look(self) -> str:
+        """String: when leases were last looked at (ms, Redis TIME). Writer and reader: the take-over. No TTL."""
+        return f"{self.prefix}:lease-look"
+
     # ---- money ----
 
     def account(self) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 from rq import Queue, Retry
-from rq.executions import Execution
-from rq.job import Job, JobStatus
+from rq.job import JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from pipeline.errors import FleetError
 from workers.adapters.keys import Keys
+from workers.adapters.leases import Leases, Recovered
 from workers.adapters.packed_jobs import JobScript, Line, PackedJob
 from workers.adapters.rq_guard import (
     ALLOWED,
@@ -44,6 +44,9 @@ __all__ = [
     "worker_options",
 ]
 
+FEW_WAIT = 1000
+ORPHAN_STEPS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class FailedJob:
@@ -65,6 +68,7 @@ class JobQueues:
         result_ttl_s: int = 500,
         failure_ttl_s: int = 604_800,
         retry_max: int = 3,
+        lease_s: float = 6.0,
         keys: Keys | None = None,
     ) -> None:
         self._connection: Any = connection  # speaks bytes, which the stubs cannot say
@@ -74,6 +78,7 @@ class JobQueues:
         self._retry_max = retry_max
         self._queue_class, self._job_class = guarded(keys or Keys())
         self.queues = {name: self._queue(name) for name in QUEUES}
+        self.leases = Leases(connection, keys or Keys(), self.queues, lease_s)
         self._script = JobScript(connection)
 
     def enqueue(self, queue: str, job: str, job_id: str, args: Sequence[Any], description: str) -> bool:
@@ -143,15 +148,10 @@ class JobQueues:
             found.update(name.decode().rsplit(":", 1)[-1] for name in members)
         return sorted(found)
 
-    def recover_worker(self, queue_name: str, pid: int) -> list[str]:
+    def recover_worker(self, pid: int) -> list[str]:
         """Queue again what a worker of this host that is known to be dead had begun; answers the job ids."""
-        queue, suffix = self.queues[queue_name], f"-{socket.gethostname()}-{pid}"
-        recovered = []
-        for job_id, execution_id in started(queue).get_job_and_execution_ids(cleanup=False):
-            execution, job = self._execution(job_id, execution_id), self._fetch(job_id)
-            if execution and job and execution.worker_name.endswith(suffix) and self._requeue(queue, job, execution):
-                recovered.append(job.id)
-        return recovered
+        found = self.leases.take_over(dead=f"-{socket.gethostname()}-{pid}")
+        return [one.job_id for one in found if one.what == "again"]
 
     def taken(self, queue_name: str) -> list[str]:
         """Jobs that a worker has taken and not started yet."""
@@ -160,18 +160,14 @@ class JobQueues:
             job_id.decode(errors="replace") for job_id in self._connection.lrange(queue.intermediate_queue_key, 0, -1)
         ]
 
-    def recover_taken(self, queue_name: str, suspects: Sequence[str]) -> list[str]:
+    def recover_taken(self, suspects: Sequence[str]) -> list[str]:
         """Queue again those of these jobs that are still taken and not started; doing it twice is harmless."""
-        queue = self.queues[queue_name]
-        running = {job_id for job_id, _ in started(queue).get_job_and_execution_ids(cleanup=False)}
-        lost = [job_id for job_id in self.taken(queue_name) if job_id in set(suspects) - running]
-        for job_id in lost:
-            with self._connection.pipeline() as pipe:
-                pipe.lrem(queue.intermediate_queue_key, 0, job_id)
-                pipe.lrem(queue.key, 0, job_id)
-                pipe.lpush(queue.key, job_id)
-                pipe.execute()
-        return lost
+        return [one.job_id for one in self.leases.take_over(suspects=suspects) if one.what == "again"]
+
+    def recover(self) -> list[Recovered]:
+        """Put back what nobody holds any more. Jobs that are in no list at all are looked for while few jobs wait."""
+        few = sum(self.depths().values()) < FEW_WAIT
+        return self.leases.take_over(orphans=self.leases.jobs_here(ORPHAN_STEPS) if few else ())
 
     def failed_ids(self, queue_name: str, at_most: int = 500) -> list[str]:
         """The newest jobs that RQ will not start again."""
@@ -193,33 +189,6 @@ class JobQueues:
                 queue.failed_job_registry,
             ):
                 registry.cleanup()
-
-    def _requeue(self, queue: Queue, job: Job, execution: Execution) -> bool:
-        """End the execution and queue its job first in line; not when it may not be started once more."""
-        begun = job.get_status(refresh=True) == JobStatus.STARTED
-        if begun and not job.retries_left:
-            return False
-        with self._connection.pipeline() as pipe:
-            pipe.zrem(started(queue).key, execution.composite_key)
-            execution.delete(pipeline=pipe, job=job)
-            pipe.lrem(queue.intermediate_queue_key, 0, job.id)
-            if begun:
-                job.retry(queue, pipe)
-            else:
-                pipe.lrem(queue.key, 0, job.id)
-                pipe.lpush(queue.key, job.id)
-            pipe.execute()
-        return True
-
-    def _execution(self, job_id: str, execution_id: str) -> Execution | None:
-        try:
-            return Execution.fetch(execution_id, job_id, connection=self._connection)
-        except ValueError:  # it ended meanwhile
-            return None
-
-    def _fetch(self, job_id: str) -> Job | None:
-        found = self._job_class.fetch_many([job_id], connection=self._connection, serializer=JSONSerializer)
-        return found[0]
 
     def _queue(self, name: str) -> GuardedQueue:
         return self._queue_class(

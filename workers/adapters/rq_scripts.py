@@ -16,9 +16,13 @@ from rq.results import Result
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 
-# Begin a job that this worker has taken: it leaves the list of taken jobs, its execution is registered.
-# KEYS: 1 job, 2 taken jobs, 3 started registry, 4 execution, 5 executions of the job, 6 worker, 7 its executions
-# ARGV: 1 job id, 2 execution id, 3 job:execution, 4 worker's name, 5 now as text, 6 now (s), 7 life of a heartbeat
+from workers.adapters.leases import Leases
+
+# Begin a job that this worker has taken: it leaves the list of taken jobs, its execution is registered and leased.
+# KEYS: 1 job, 2 taken jobs, 3 started registry, 4 execution, 5 executions of the job, 6 worker, 7 its executions,
+#       8 leases
+# ARGV: 1 job id, 2 execution id, 3 job:execution, 4 worker's name, 5 now as text, 6 now (s), 7 life of a heartbeat,
+#       8 lease (ms)
 # Returns 1; 0 when the job is not ours any more: somebody put it back, or deleted it. Cost: O(taken jobs).
 START: Final = """
 local mine = redis.call('ZSCORE', KEYS[3], ARGV[3])
@@ -38,17 +42,21 @@ redis.call('EXPIRE', KEYS[6], life)
 redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[5], 'last_heartbeat', ARGV[5],
   'worker_name', ARGV[4])
 redis.call('PERSIST', KEYS[1])
+local clock = redis.call('TIME')
+redis.call('ZREM', KEYS[8], ARGV[1])
+redis.call('ZADD', KEYS[8], clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[8]), ARGV[3])
 return 1
 """
 
 # End a job that returned: its result, registries and counters. Then the worker is free: if it may, it takes the next.
 # KEYS: 1 job, 2 started registry, 3 execution, 4 executions of the job, 5 worker, 6 its executions, 7 results,
-#       8 finished registry, 9 dependents, 10 dependencies, 11 queue, 12 taken jobs, 13 suspension
+#       8 finished registry, 9 dependents, 10 dependencies, 11 queue, 12 taken jobs, 13 suspension, 14 leases
 # ARGV: 1 job id, 2 execution id, 3 job:execution, 4 now as text, 5 now (s), 6 life of the result (s), 7 seconds worked,
 #       8 life of the worker (s), 9 whether to take the next, 10 prefix of job keys, 11... fields of the result
 # Returns {1 when the job was ours, dependents, suspended, next job's id, {its fields}}. Cost: O(log registries).
 FINISH: Final = """
 local ours, dependents, turn, life = redis.call('ZREM', KEYS[2], ARGV[3]), 0, ARGV[2], tonumber(ARGV[6])
+redis.call('ZREM', KEYS[14], ARGV[3])
 if ours == 1 then
   redis.call('DEL', KEYS[3])
   redis.call('ZREM', KEYS[4], ARGV[2])
@@ -103,9 +111,12 @@ class Finished:
 class JobBooks:
     """RQ's books of one worker on one queue. Raises redis errors; nothing is written by halves."""
 
-    def __init__(self, connection: redis.Redis, queue: Queue, worker_key: str, worker_name: str) -> None:
+    def __init__(
+        self, connection: redis.Redis, queue: Queue, worker_key: str, worker_name: str, leases: Leases
+    ) -> None:
         self._connection = connection
         self._queue = queue
+        self._leases = leases
         self._worker_key = worker_key
         self._worker_name = worker_name
         self._started = queue.started_job_registry.key
@@ -124,10 +135,20 @@ class JobBooks:
             ExecutionRegistry.key_template.format(job.id),
             self._worker_key,
             execution.worker_executions_key,
+            self._leases.key(self._queue.name),
         ]
         moment = execution.created_at
         args = [job.id, execution.id, execution.composite_key, self._worker_name]
-        return bool(self._start(keys=keys, args=[*args, utcformat(moment), moment.timestamp(), life_s]))
+        times = [utcformat(moment), moment.timestamp(), life_s, self._leases.lease_ms]
+        return bool(self._start(keys=keys, args=[*args, *times]))
+
+    def renew(self, execution: Execution) -> bool:
+        """The job goes on; False when it was taken over."""
+        return self._leases.renew(self._queue.name, execution.composite_key)
+
+    def release(self, execution: Execution, pipeline: Any) -> None:
+        """With the execution's other traces goes its lease."""
+        pipeline.zrem(self._leases.key(self._queue.name), execution.composite_key)
 
     def finish(
         self, job: Job, execution: Execution, value: bytes | None, ttl_s: int, worker_life_s: int, *, take: bool
@@ -147,6 +168,7 @@ class JobBooks:
             self._queue.key,
             self._queue.intermediate_queue_key,
             WORKERS_SUSPENDED,
+            self._leases.key(self._queue.name),
         ]
         ended = now()
         worked = (ended - execution.created_at).total_seconds()
