@@ -56,6 +56,7 @@ BOUNDED = {
     r"claim:[A-Z.]+-[0-9]+|claims": "deleted with the decision",
     r"claim-sequence": "one field a symbol",
     r"followups": "deleted when queued",
+    r"dead-work": "pruned past a day",
     r"leases:[a-z]+": "a job in a worker's hands",
     r"lease-look": "one value",
     r"heartbeats": "pruned after an hour",

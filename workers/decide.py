@@ -14,6 +14,7 @@ from pipeline.orchestrator import TradingOrchestrator, voting_legs
 from pipeline.ports import Claim, Ledger, Sessions
 from pipeline.router import leg_id
 from workers.adapters.backlog_redis import RedisBacklog
+from workers.adapters.dead_work import DeadWork, RedisDeadWork
 from workers.adapters.followups_redis import RedisFollowUps
 from workers.adapters.inbox_redis import RedisInbox
 from workers.adapters.journal_redis import RedisJournal
@@ -56,6 +57,7 @@ class Decider:
     busy_delay_s: float
     sessions: Sessions
     release_max_age_s: float
+    dead_work: RedisDeadWork
 
     # ---- urgent legs ----
 
@@ -82,9 +84,10 @@ class Decider:
         """Whether the urgent leg ended, or waits where something else will end it."""
         return self.journal.outcome(leg_id(message_id, symbol)) not in (None, Outcome.BUFFERED)
 
-    def abandon_urgent(self, message_id: str, symbol: str, reason: str, as_of: datetime) -> str:
-        """End an urgent leg whose job failed too often."""
+    def abandon_urgent(self, message_id: str, symbol: str, reason: str, as_of: datetime, job_id: str = "") -> str:
+        """End an urgent leg whose job failed too often; a person may have it tried again."""
         leg = leg_id(message_id, symbol)
+        self.dead_work.keep(DeadWork(leg, "leg", (leg,), job_id, reason, as_of))
         self.orchestrator.abandon(leg)
         return self._fail(leg, symbol, (leg,), "three_strikes", reason, as_of)
 
@@ -111,20 +114,23 @@ class Decider:
             self._later(CONSENSUS, "consensus", ([claim_id],), batch.as_of, newest)
         return dict(Counter("busy" if batch.claim_id in busy else "decided" for batch in batches))
 
-    def abandon_claim(self, claim_id: str, reason: str, as_of: datetime) -> None:
-        """End every leg of a claim whose job failed too often."""
+    def abandon_claim(self, claim_id: str, reason: str, as_of: datetime, job_id: str = "") -> None:
+        """End every leg of a claim whose job failed too often; its votes are kept for a person's second try."""
         try:
             claim = self.backlog.claimed(claim_id)
         except ValueError:
-            self._abandon_damaged(claim_id, reason, as_of)
+            self._abandon_damaged(claim_id, reason, as_of, job_id)
             return
         if claim is None:
             return
-        for batch in self._batches(claim, as_of):
+        batches = self._batches(claim, as_of)
+        names = tuple(batch.decision_id for batch in batches)
+        self.dead_work.keep(DeadWork(claim_id, "claim", names, job_id, reason, as_of))
+        for batch in batches:
             legs = voting_legs(batch.symbol, batch.votes)
             self.orchestrator.abandon(batch.decision_id)
             self._fail(batch.decision_id, batch.symbol, legs, "three_strikes", reason, batch.as_of)
-        self.backlog.finish(claim_id)
+        self.dead_work.set_aside(claim_id)
 
     # ---- orders and held signals ----
 
@@ -198,13 +204,14 @@ class Decider:
     def _tell(self, result: ProcessResult) -> None:
         log_decision(result, self.orchestrator.stage_ms)
 
-    def _abandon_damaged(self, claim_id: str, reason: str, as_of: datetime) -> None:
+    def _abandon_damaged(self, claim_id: str, reason: str, as_of: datetime, job_id: str) -> None:
         """Votes that cannot be read are kept as a dead letter; every leg that can be named ends."""
         symbol, raw = claim_id.rsplit("-", 1)[0], self.backlog.raw(claim_id)
+        self.dead_work.keep(DeadWork(claim_id, "claim", (claim_id,), job_id, reason, as_of))
         self.inbox.bury("worker", "damaged_votes", claim_id, "\n".join(raw).encode(), refused=False)
         legs = [leg_id(name, symbol) for vote in raw if (name := named_by(vote)) is not None]
         self._fail(claim_id, symbol, legs, "three_strikes", reason, as_of)
-        self.backlog.finish(claim_id)
+        self.dead_work.set_aside(claim_id)
 
     def _later(self, queue: str, job: str, args: Sequence[object], as_of: datetime, since: datetime) -> None:
         """Ask for the job again after the delay; in event time, where each try is a wait for all, after its age."""

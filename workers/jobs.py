@@ -5,11 +5,15 @@ from datetime import UTC, datetime
 
 from rq import get_current_job
 
+from pipeline.router import leg_id
 from workers.adapters.rq_factory import IMMEDIATE, QUEUES
+from workers.requeue import forget_old, tell_dead
 from workers.sweep import sweep
 from workers.wiring import Runtime, runtime
 
 MAX_STRIKES = 3
+
+GiveUp = Callable[[Runtime, datetime, str, str], None]  # with the reason and the job's id
 
 
 def trade(message_id: str, symbol: str, at: str | None = None) -> str:
@@ -18,8 +22,9 @@ def trade(message_id: str, symbol: str, at: str | None = None) -> str:
     def work(fleet: Runtime, as_of: datetime) -> str:
         return fleet.decider.urgent(message_id, symbol, as_of)
 
-    def give_up(fleet: Runtime, as_of: datetime, reason: str) -> None:
-        fleet.decider.abandon_urgent(message_id, symbol, reason, as_of)
+    def give_up(fleet: Runtime, as_of: datetime, reason: str, job_id: str) -> None:
+        fleet.decider.abandon_urgent(message_id, symbol, reason, as_of, job_id)
+        tell_dead(fleet, leg_id(message_id, symbol), reason, as_of)
 
     return _run(work, give_up, at, message_id)
 
@@ -38,9 +43,10 @@ def consensus(claim_ids: list[str], at: str | None = None, drained: bool = False
         counts = fleet.decider.claims(claim_ids, as_of, drained=drained)
         return ", ".join(f"{count} {word}" for word, count in sorted(counts.items())) or "nothing"
 
-    def give_up(fleet: Runtime, as_of: datetime, reason: str) -> None:
+    def give_up(fleet: Runtime, as_of: datetime, reason: str, job_id: str) -> None:
         for claim_id in claim_ids:
-            fleet.decider.abandon_claim(claim_id, reason, as_of)
+            fleet.decider.abandon_claim(claim_id, reason, as_of, job_id)
+            tell_dead(fleet, claim_id, reason, as_of)
 
     return _run(work, give_up, at)
 
@@ -105,15 +111,17 @@ def _end_given_up(fleet: Runtime, as_of: datetime) -> int:
         if message_id not in again and not fleet.decider.has_end(message_id, symbol):
             reason = "killed or stuck more often than RQ starts it"
             fleet.inbox.bury("worker", "three_strikes", reason, job.job_id.encode(), refused=False)
-            fleet.decider.abandon_urgent(message_id, symbol, reason, as_of)
+            fleet.decider.abandon_urgent(message_id, symbol, reason, as_of, job.job_id)
+            tell_dead(fleet, leg_id(message_id, symbol), reason, as_of)
             ended += 1
     fleet.strikes.forget(name for queue in QUEUES for name in fleet.queues.failed_ids(queue))
+    forget_old(fleet, as_of)
     return ended
 
 
 def _run(
     work: Callable[[Runtime, datetime], str],
-    give_up: Callable[[Runtime, datetime, str], None] | None,
+    give_up: GiveUp | None,
     at: str | None,
     message_id: str | None = None,
 ) -> str:
@@ -138,14 +146,14 @@ def _run(
 
 def _dead(
     fleet: Runtime,
-    give_up: Callable[[Runtime, datetime, str], None] | None,
+    give_up: GiveUp | None,
     as_of: datetime,
     job_id: str,
     reason: str,
 ) -> str:
     fleet.inbox.bury("worker", "three_strikes", reason, job_id.encode(), refused=False)
     if give_up is not None:
-        give_up(fleet, as_of, reason)
+        give_up(fleet, as_of, reason, job_id)
     fleet.strikes.end(job_id)
     return f"dead: {reason}"
 

@@ -85,7 +85,7 @@ class Scheduler:
         due = self.followups.due(now, at_most)
         for one in due:
             moment = datetime.fromtimestamp(one.due_ms / 1000, UTC).isoformat()
-            job_id = f"again-{_short(one.raw)}-{one.due_ms}"
+            job_id = f"again-{short(one.raw)}-{one.due_ms}"
             self.queues.enqueue(one.queue, one.job, job_id, (*one.args, moment), f"{one.job} again")
             self.followups.done(one)
         return len(due)
@@ -107,7 +107,7 @@ class Scheduler:
 
     def queue_reconcile(self, starter: str) -> int:
         """A reconciliation at the start of what `starter` names, once for each name."""
-        job_id = f"reconcile-{_short(starter)}"
+        job_id = f"reconcile-{short(starter)}"
         return self.queues.enqueue(MAINTENANCE, "reconcile", job_id, (), "reconcile at a start")
 
     # ---- what jobs ask for ----
@@ -129,7 +129,7 @@ class Scheduler:
         remaining = iter(claim_ids)
         jobs: list[PackedJob] = []
         while chunk := list(islice(remaining, claims_per_job or self.claims_per_job)):
-            job_id, about = f"consensus-{_short(','.join(chunk))}", f"consensus of {len(chunk)} claims"
+            job_id, about = f"consensus-{short(','.join(chunk))}", f"consensus of {len(chunk)} claims"
             jobs.append(self.queues.pack(CONSENSUS, "consensus", job_id, (chunk, *moment), about))
         self.queues.enqueue_many(CONSENSUS, jobs)
         return len(claim_ids)
@@ -139,7 +139,7 @@ class Scheduler:
         overdue = self.backlog.overdue()
         jobs = [
             self.queues.pack(
-                *(CONSENSUS, "consensus", f"reclaim-{_short(claim_id)}-{deadline_ms}"),
+                *(CONSENSUS, "consensus", f"reclaim-{short(claim_id)}-{deadline_ms}"),
                 *(([claim_id],), f"reclaim of {claim_id}"),
             )
             for claim_id, deadline_ms in overdue
@@ -168,6 +168,6 @@ class Scheduler:
         return 0
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A job id's part for any text: RQ allows letters, digits, `_` and `-` only."""
     return sha256(text.encode()).hexdigest()[:20]

@@ -29,6 +29,7 @@ from workers.adapters.clock import RedisClock
 from workers.adapters.conditions_csv import CsvConditions
 from workers.adapters.connection import connect, connect_bytes
 from workers.adapters.control_redis import RedisControl
+from workers.adapters.dead_work import RedisDeadWork
 from workers.adapters.followups_redis import RedisFollowUps, RedisStrikes
 from workers.adapters.held_redis import HeldClock
 from workers.adapters.http_bounded import BoundedHttp
@@ -128,6 +129,11 @@ class Runtime:
     def strikes(self) -> RedisStrikes:
         """Starts of jobs that did not end."""
         return RedisStrikes(self.client, self.keys)
+
+    @cached_property
+    def dead_work(self) -> RedisDeadWork:
+        """What three strikes ended."""
+        return RedisDeadWork(self.client, self.keys, self.settings.workers.claim_lease_s)
 
     @cached_property
     def queues(self) -> JobQueues:
@@ -351,6 +357,7 @@ class Runtime:
             busy_delay_s=self.settings.schedule.busy_delay_s,
             sessions=self.sessions,
             release_max_age_s=self.settings.schedule.release_max_age_s,
+            dead_work=self.dead_work,
         )
 
     # ---- processes ----

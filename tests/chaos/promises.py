@@ -20,7 +20,7 @@ MARKED: Final = Decimal("1.005")  # our equity over the venue's: we value at quo
 #: Keys without a TTL that a fleet keeps for good or that have a bound of their own.
 KEPT: Final = re.compile(
     r"fleet:(state|control|control-history|alarms|open-alarms|environment|tally|analyzed|dead|account|positions|marks"
-    r"|batches|claim-sequence|lease-look|decisions|filled|truth|breaker|source:.*|seen:.*|heartbeats|venue-known)"
+    r"|batches|claim-sequence|lease-look|dead-work|decisions|filled|truth|breaker|source:.*|seen:.*|heartbeats|venue-known)"
 )
 RQ_KEPT: Final = re.compile(r"rq:(queues|workers|workers:.*|finished:.*|failed:.*|wip:.*|clean_registries.*)")
 

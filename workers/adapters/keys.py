@@ -14,6 +14,7 @@ HEARTBEAT_TTL_S = 30
 LEDGER_TTL_S = 400 * 86_400
 FILLS_TTL_S = 90 * 86_400  # a fill may be told again while its order is known: far less
 DEAD_MAXLEN = 100_000
+DEAD_CLAIM_TTL_S = 86_400
 EXECUTION_TTL_S = 30 * 86_400
 HISTORY_MAXLEN = 10_000
 
@@ -147,6 +148,14 @@ class Keys:
     def strikes(self, job_id: str) -> str:
         """String counter: starts of a job that did not end. Writer: work. TTL 1 day."""
         return f"{self.prefix}:strikes:{job_id}"
+
+    def dead_work(self) -> str:
+        """Hash leg or claim id -> JSON of what three strikes ended. Writer: work, cli. Reader: cli. Pruned: 1 day."""
+        return f"{self.prefix}:dead-work"
+
+    def dead_claim(self, claim_id: str) -> str:
+        """List: the votes of a claim that was given up. Writer: work. Reader: a requeue. TTL 1 day."""
+        return f"{self.prefix}:dead-claim:{claim_id}"
 
     def leases(self, queue: str) -> str:
         """Zset job:execution, or job while only taken -> its lease's end (ms, Redis TIME). Writer: work, schedule."""

@@ -95,6 +95,20 @@ def flatten(why: Why, by: By = "", *, as_json: Json = False) -> None:
 
 
 @app.command()
+def requeue(
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="leg or claim id, as `fleet dead` shows it")],
+    why: Why,
+    by: By = "",
+) -> None:
+    """Have a decision that three strikes ended tried again; refused once an order of it was sent."""
+    fleet = runtime()
+    from workers.requeue import requeue as act
+
+    work = act(fleet, wanted, who(by), reason(why), fleet.clock.now())
+    typer.echo(plain(f"{work.id}: attempt {work.attempt} is queued"))
+
+
+@app.command()
 def deny(
     kind: Annotated[str, typer.Argument(help="symbol, author or source")],
     name: Annotated[str, typer.Argument(help="what is denied")],

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -71,10 +71,11 @@ def inspect(
 
 @app.command()
 def dead(*, limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20, as_json: Json = False) -> None:
-    """What could not be used, newest first, with the reason."""
+    """What could not be used, newest first, with the reason; what three strikes ended can be requeued."""
     with reading() as fleet:
-        rows = fleet.inbox.dead_letters(limit)
-        text = "\n".join(plain(f"{r['id']} {r['stage']} {r['reason']}: {r['detail']} | {r['raw'][:80]}") for r in rows)
+        again = {work.job_id: work.id for work in fleet.dead_work.all() if work.open}
+        rows = [row | {"requeue": again.get(row["raw"])} for row in fleet.inbox.dead_letters(limit)]
+        text = "\n".join(map(_letter, rows))
         show(rows, as_json=as_json, text=text or "no dead letters")
 
 
@@ -91,6 +92,12 @@ def check(*, as_json: Json = False) -> None:
     show(document, as_json=as_json, text=text)
     if problems:
         raise typer.Exit(SETTINGS)
+
+
+def _letter(row: dict[str, Any]) -> str:
+    """A dead letter on one line."""
+    again = f" | fleet requeue {row['requeue']}" if row["requeue"] else ""
+    return plain(f"{row['id']} {row['stage']} {row['reason']}: {row['detail']} | {row['raw'][:80]}{again}")
 
 
 def _problems(settings: Settings) -> list[str]:
