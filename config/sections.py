@@ -1,5 +1,6 @@
 """Settings of the shell around the pipeline: Redis, market files, sources, workers, schedule and log."""
 
+import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -13,14 +14,24 @@ from pipeline.models import Frozen
 SOURCE_NAME = r"^[a-z0-9_]{1,32}$"
 HEARTBEAT_S = 10  # a process that turns at least this often is never taken for dead (heartbeats live 30 s)
 
+SENTINEL_PORT = 26379
+
 SourceName = Annotated[str, Field(pattern=SOURCE_NAME)]
+
+
+def sentinels_of(url: str) -> list[tuple[str, int]]:
+    """Hosts and ports of a redis+sentinel:// address, empty when one of them is none."""
+    places = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    found = [re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::(\d{1,5}))?", place) for place in places]
+    return [(one[1].strip("[]"), int(one[2] or SENTINEL_PORT)) for one in found if one] if all(found) else []
 
 
 class RedisSettings(Frozen):
     """The one server all processes share. Without a url the embedded server of `data_dir` is used."""
 
     url: SecretStr | None = Field(
-        default=None, description="redis://, rediss:// or unix:// address; FLEET_REDIS_URL; none = the embedded server"
+        default=None,
+        description="redis[s]://, unix:// or redis[s]+sentinel:// address; FLEET_REDIS_URL; none = the embedded server",
     )
     key_prefix: str = Field(
         default="fleet", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="first word of every key of ours"
@@ -33,7 +44,7 @@ class RedisSettings(Frozen):
     health_check_interval_s: int = Field(default=15, ge=0, le=600, description="seconds idle before a PING comes first")
     retry_attempts: int = Field(default=3, ge=0, le=20, description="repeats of a command before the process backs off")
     worker_retry_attempts: int = Field(
-        default=40, ge=0, le=500, description="repeats inside an RQ worker, which has no back-off of its own"
+        default=150, ge=0, le=1000, description="repeats inside an RQ worker, which has no back-off of its own"
     )
     retry_base_s: float = Field(
         default=0.1, ge=0.001, le=5, description="seconds before the first repeat, doubled each"
@@ -47,8 +58,11 @@ class RedisSettings(Frozen):
         if url is None:
             return None
         parts = urlsplit(url.get_secret_value())
-        if parts.scheme not in {"redis", "rediss", "unix"} or not (parts.hostname or parts.path):
-            raise ValueError("must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
+        if parts.scheme in {"redis+sentinel", "rediss+sentinel"}:
+            if not sentinels_of(url.get_secret_value()) or not re.fullmatch(r"/[^/]+(/\d+)?", parts.path):
+                raise ValueError("must be redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB")
+        elif parts.scheme not in {"redis", "rediss", "unix"} or not (parts.hostname or parts.path):
+            raise ValueError("must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:///PATH or redis+sentinel://")
         if "decode_responses" in parts.query:
             raise ValueError("must not set decode_responses: RQ needs bytes and the fleet needs text")
         return url

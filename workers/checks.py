@@ -2,7 +2,7 @@
 
 from config.settings import Settings
 from pipeline.errors import FleetError
-from workers.adapters.connection import connect
+from workers.adapters.connection import connect, require_server
 from workers.wiring import Runtime
 
 
@@ -17,7 +17,7 @@ def problems(settings: Settings) -> list[str]:
         found.append(str(error))
     if settings.redis.url is not None:
         try:
-            connect(settings).ping()
+            require_server(connect(settings))
         except Exception as error:  # noqa: BLE001  # whatever is wrong with it is the answer
             found.append(f"redis.url: {type(error).__name__}: {error}")
     return found

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import redis
 from config.settings import Settings
 from pipeline.errors import FleetError, SettingsError
 from workers.adapters.embedded import EmbeddedServer
+from workers.adapters.redis_edge import RedisAwayError
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, MAINTENANCE
 from workers.stop import Stop
 from workers.supervisor import ChildSpec, Supervisor, fleet_command
@@ -130,15 +131,17 @@ class Crew:
         if not name.startswith("work-"):
             return
         queue = name.split("-")[1]
-        self.recovered += self._fleet.queues.recover_worker(pid)
-        self._suspects.append((time.monotonic() + SUSPECT_FOR_S, self._fleet.queues.taken(queue)))
+        with suppress(RedisAwayError):  # then the lease brings its jobs back
+            self.recovered += self._fleet.queues.recover_worker(pid)
+            self._suspects.append((time.monotonic() + SUSPECT_FOR_S, self._fleet.queues.taken(queue)))
 
     def _recover_taken(self) -> None:
         """Jobs the dead worker had taken but not started: a living one starts what it takes within milliseconds."""
         due = [one for one in self._suspects if one[0] <= time.monotonic()]
         for suspect in due:
             self._suspects.remove(suspect)
-            self.recovered += self._fleet.queues.recover_taken(suspect[1])
+            with suppress(RedisAwayError):
+                self.recovered += self._fleet.queues.recover_taken(suspect[1])
 
 
 def run(fleet: Runtime, environ: Mapping[str, str], stop: Stop, revive: Callable[[], object]) -> int:

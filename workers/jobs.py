@@ -2,21 +2,26 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
-from rq import get_current_job
+from rq import Retry, get_current_job
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from pipeline.router import leg_id
+from workers.adapters.redis_edge import is_away
 from workers.adapters.rq_factory import IMMEDIATE, QUEUES
-from workers.requeue import forget_old, tell_dead
+from workers.requeue import forget_ended, forget_old
 from workers.sweep import sweep
 from workers.wiring import Runtime, runtime
 
 MAX_STRIKES = 3
+MOST_PUT_OFFS = 1000
+PUT_OFF_SHARE = 0.7  # of a job's time, which a wait for Redis may take
 
 GiveUp = Callable[[Runtime, datetime, str, str], None]  # with the reason and the job's id
 
 
-def trade(message_id: str, symbol: str, at: str | None = None) -> str:
+def trade(message_id: str, symbol: str, at: str | None = None) -> Any:
     """Decide one urgent leg."""
 
     def work(fleet: Runtime, as_of: datetime) -> str:
@@ -24,12 +29,12 @@ def trade(message_id: str, symbol: str, at: str | None = None) -> str:
 
     def give_up(fleet: Runtime, as_of: datetime, reason: str, job_id: str) -> None:
         fleet.decider.abandon_urgent(message_id, symbol, reason, as_of, job_id)
-        tell_dead(fleet, leg_id(message_id, symbol), reason, as_of)
+        forget_ended(fleet, leg_id(message_id, symbol))
 
     return _run(work, give_up, at, message_id)
 
 
-def consensus(claim_ids: list[str], at: str | None = None, drained: bool = False) -> str:  # noqa: FBT001, FBT002
+def consensus(claim_ids: list[str], at: str | None = None, drained: bool = False) -> Any:  # noqa: FBT001, FBT002
     """Decide many claims, one decision a symbol; after a death each claim gets a job of its own.
 
     `drained`: `at` is when the lists were taken, else no claim is decided before it. Event time splits only before
@@ -46,12 +51,12 @@ def consensus(claim_ids: list[str], at: str | None = None, drained: bool = False
     def give_up(fleet: Runtime, as_of: datetime, reason: str, job_id: str) -> None:
         for claim_id in claim_ids:
             fleet.decider.abandon_claim(claim_id, reason, as_of, job_id)
-            tell_dead(fleet, claim_id, reason, as_of)
+            forget_ended(fleet, claim_id)
 
     return _run(work, give_up, at)
 
 
-def drain(bucket: int, at: str | None = None) -> str:  # noqa: ARG001  # the bucket names the job
+def drain(bucket: int, at: str | None = None) -> Any:  # noqa: ARG001  # the bucket names the job
     """Take every waiting list as a claim and queue their consensus jobs; begun again, those of its first life too."""
 
     def work(fleet: Runtime, _as_of: datetime) -> str:
@@ -61,7 +66,7 @@ def drain(bucket: int, at: str | None = None) -> str:  # noqa: ARG001  # the buc
     return _run(work, None, at)
 
 
-def settle(at: str | None = None) -> str:
+def settle(at: str | None = None) -> Any:
     """Look at orders and exits, book fills, end what became definite; in event time our book is reconciled too."""
 
     def work(fleet: Runtime, as_of: datetime) -> str:
@@ -72,7 +77,7 @@ def settle(at: str | None = None) -> str:
     return _run(work, None, at)
 
 
-def reconcile(at: str | None = None) -> str:
+def reconcile(at: str | None = None) -> Any:
     """Compare our book with the broker's: drift sets REDUCING and an alarm."""
 
     def work(fleet: Runtime, as_of: datetime) -> str:
@@ -83,12 +88,12 @@ def reconcile(at: str | None = None) -> str:
     return _run(work, None, at)
 
 
-def release(at: str | None = None) -> str:
+def release(at: str | None = None) -> Any:
     """Decide again what was held for the open."""
     return _run(lambda fleet, as_of: f"{fleet.decider.release(as_of)} released", None, at)
 
 
-def janitor(at: str | None = None) -> str:
+def janitor(at: str | None = None) -> Any:
     """Bring back claims past their deadline, free what dead workers reserved, end what RQ gave up, clean registries."""
 
     def work(fleet: Runtime, as_of: datetime) -> str:
@@ -112,7 +117,7 @@ def _end_given_up(fleet: Runtime, as_of: datetime) -> int:
             reason = "killed or stuck more often than RQ starts it"
             fleet.inbox.bury("worker", "three_strikes", reason, job.job_id.encode(), refused=False)
             fleet.decider.abandon_urgent(message_id, symbol, reason, as_of, job.job_id)
-            tell_dead(fleet, leg_id(message_id, symbol), reason, as_of)
+            forget_ended(fleet, leg_id(message_id, symbol))
             ended += 1
     fleet.strikes.forget(name for queue in QUEUES for name in fleet.queues.failed_ids(queue))
     forget_old(fleet, as_of)
@@ -120,28 +125,55 @@ def _end_given_up(fleet: Runtime, as_of: datetime) -> int:
 
 
 def _run(
+    work: Callable[[Runtime, datetime], str], give_up: GiveUp | None, at: str | None, message_id: str | None = None
+) -> Any:
+    """The job's answer; a Retry for a job under which Redis went away: it is begun again, first in line."""
+    fleet, job = runtime(), get_current_job()
+    if job is None:
+        return work(fleet, _moment(fleet, at, message_id))
+    counted = False
+    try:
+        strikes = fleet.strikes.begin(job.id)
+        counted = True
+        return _struck(fleet, work, give_up, _moment(fleet, at, message_id), job.id, strikes)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return _put_off(fleet, job.id, counted=counted)
+
+
+def _struck(
+    fleet: Runtime,
     work: Callable[[Runtime, datetime], str],
     give_up: GiveUp | None,
-    at: str | None,
-    message_id: str | None = None,
+    as_of: datetime,
+    job_id: str,
+    strikes: int,
 ) -> str:
-    fleet = runtime()
-    as_of = _moment(fleet, at, message_id)
-    job = get_current_job()
-    if job is None:
-        return work(fleet, as_of)
-    strikes = fleet.strikes.begin(job.id)
+    """The answer of a job that is begun for the `strikes`th time; at its third failure it is dead."""
     fleet.note_strikes(strikes)
     if strikes > MAX_STRIKES:
-        return _dead(fleet, give_up, as_of, job.id, "killed or stuck three times")
+        return _dead(fleet, give_up, as_of, job_id, "killed or stuck three times")
     try:
         answer = work(fleet, as_of)
     except Exception as error:
-        if strikes < MAX_STRIKES:
+        if strikes < MAX_STRIKES or is_away(error):
             raise
-        return _dead(fleet, give_up, as_of, job.id, f"{type(error).__name__}: {error}")
-    fleet.strikes.end(job.id)
+        return _dead(fleet, give_up, as_of, job_id, f"{type(error).__name__}: {error}")
+    fleet.strikes.end(job_id)
     return answer
+
+
+def _put_off(fleet: Runtime, job_id: str, *, counted: bool) -> Retry:
+    """An outage is no strike: wait for Redis, as long as the job's time allows, and give the start back."""
+    patiently = Retrying(
+        retry=retry_if_exception(is_away),
+        wait=wait_random_exponential(multiplier=0.1, max=2),
+        stop=stop_after_delay(fleet.settings.workers.job_timeout_s * PUT_OFF_SHARE),
+        reraise=True,
+    )
+    patiently(fleet.strikes.take_back if counted else fleet.strikes.look, job_id)
+    return Retry(max=MOST_PUT_OFFS, enqueue_at_front=True)
 
 
 def _dead(

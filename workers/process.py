@@ -10,11 +10,12 @@ from typing import Final
 
 import redis
 import structlog
-from redis.exceptions import AuthenticationError, AuthorizationError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_when_event_set, wait_random_exponential
 
 from pipeline.errors import TransientError
+from workers.adapters.connection import require_server
 from workers.adapters.keys import HEARTBEAT_TTL_S, Keys, to_ms
+from workers.adapters.redis_edge import is_away
 from workers.liveness import Liveness
 from workers.measures import DELAYS, DONE, TURNS
 from workers.stop import Stop
@@ -22,16 +23,14 @@ from workers.stop import Stop
 MAX_INTERVAL_S: Final = HEARTBEAT_TTL_S / 3
 BEAT_EVERY_S: Final = 1.0
 BACKOFF_FIRST_S: Final = 0.1
-BACKOFF_LONGEST_S: Final = 15.0
-PERMANENT: Final = (AuthenticationError, AuthorizationError)
+BACKOFF_LONGEST_S: Final = 5.0  # so long at most a process stays away once Redis is back
 
 log = structlog.get_logger()
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same turn may work later. A refused login is a ConnectionError to redis-py, but it stays refused."""
-    outage = isinstance(error, TransientError | redis.ConnectionError | redis.TimeoutError)
-    return outage and not isinstance(error, PERMANENT)
+    return isinstance(error, TransientError) or is_away(error)
 
 
 class Heartbeat:
@@ -126,6 +125,12 @@ class _Measured:
         DELAYS.labels(self._role, kind).inc()
         self._liveness.mark(kind)
         log.warning("turn.delayed", error=kind, attempt=state.attempt_number, pause_s=round(pause, 3))
+
+
+def await_server(client: redis.Redis, role: str, stop: Stop) -> None:
+    """Wait until Redis serves, or for the wish to end. Raises SettingsError for a server the fleet cannot run on."""
+    waiting = _Measured(role, lambda: 0, None)
+    _patiently(stop, waiting.delayed)(require_server, client)
 
 
 def _turn_until(step: _Measured, heartbeat: Callable[[int], None], interval: float, stop: Stop) -> int:

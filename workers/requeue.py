@@ -5,7 +5,6 @@ from datetime import datetime
 from pipeline.errors import RefusedError
 from pipeline.models import Outcome
 from pipeline.router import leg_id
-from workers.adapters.alarms import Alarm
 from workers.adapters.control_memory import Act
 from workers.adapters.dead_work import DeadWork
 from workers.adapters.packed_jobs import PackedJob
@@ -13,8 +12,6 @@ from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.adapters.wire_votes import named_by
 from workers.schedule import short
 from workers.wiring import Runtime
-
-THREE_STRIKES = "three_strikes"
 
 
 def requeue(fleet: Runtime, name: str, by: str, reason: str, at: datetime) -> DeadWork:
@@ -30,33 +27,20 @@ def requeue(fleet: Runtime, name: str, by: str, reason: str, at: datetime) -> De
     if refused:
         raise RefusedError(f"{name} is not requeued: {refused}")
     fleet.control.note(Act(f"requeue {name}", by, reason, at))
-    quiet_dead(fleet)
     return fleet.dead_work.find(name) or work
 
 
-def tell_dead(fleet: Runtime, name: str, reason: str, at: datetime) -> None:
-    """Raise the alarm of a dead decision; not when it had ended otherwise meanwhile."""
+def forget_ended(fleet: Runtime, name: str) -> None:
+    """A decision that had ended otherwise meanwhile (its order was sent) is not dead."""
     work = fleet.dead_work.find(name)
-    if work is None or not work.open:
-        return
-    if Outcome.ERROR not in fleet.journal.outcomes(work.decisions):
+    if work is not None and Outcome.ERROR not in fleet.journal.outcomes(work.decisions):
         fleet.dead_work.forget([name])
-    else:
-        fleet.alarms.sound(Alarm(THREE_STRIKES, name, f"{reason.splitlines()[0][:100]}; fleet requeue {name}", at))
-
-
-def quiet_dead(fleet: Runtime) -> None:
-    """The alarm of each dead decision is open while it can be requeued."""
-    fleet.alarms.quiet(THREE_STRIKES, {work.id for work in fleet.dead_work.all() if work.open})
 
 
 def forget_old(fleet: Runtime, as_of: datetime) -> None:
     """What died longer ago than failed jobs are kept is history."""
     kept_s = fleet.settings.workers.failure_ttl_s
-    old = [work.id for work in fleet.dead_work.all() if (as_of - work.at).total_seconds() > kept_s]
-    fleet.dead_work.forget(old)
-    if old:
-        quiet_dead(fleet)
+    fleet.dead_work.forget([work.id for work in fleet.dead_work.all() if (as_of - work.at).total_seconds() > kept_s])
 
 
 def _legs(fleet: Runtime, work: DeadWork) -> list[str]:

@@ -18,7 +18,7 @@ from workers.stop import Stop
 
 POLL_S: Final = 0.1
 RESTART_FIRST_S: Final = 0.5
-RESTART_LONGEST_S: Final = 30.0
+RESTART_LONGEST_S: Final = 10.0
 HEALTHY_AFTER_S: Final = 60.0
 COLD_STOP_S: Final = 3.0
 SETTINGS_EXIT: Final = 2

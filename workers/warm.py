@@ -9,6 +9,8 @@ waits: the worker is free at that moment, so it holds nothing that another could
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
 from typing import Any, Final
@@ -27,6 +29,7 @@ from rq.worker.base import SHUTDOWN_SIGNAL, WorkerStatus
 from workers.adapters.deadline import FirmTimeout
 from workers.adapters.horse import AGAIN, DONE, FAILED, JOB
 from workers.adapters.leases import RENEW_EVERY_S, Leases
+from workers.adapters.redis_edge import is_away
 from workers.adapters.rq_guard import GuardedQueue
 from workers.adapters.rq_scripts import JobBooks
 from workers.adapters.stable import Horse, Stable, StableError
@@ -39,7 +42,7 @@ BEAT: Final = timedelta(seconds=1)
 OVERTIME_S: Final = 1.0  # for the alarm inside the horse, before its worker kills it
 FIRST_PAUSE_S: Final = 0.5
 ENDS: Final[dict[int | None, str]] = {DONE: "done", FAILED: "failed", AGAIN: "again"}
-LONGEST_PAUSE_S: Final = 15.0
+LONGEST_PAUSE_S: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -73,7 +76,13 @@ class WarmWorker(Worker):
         """Wait while workers are suspended; not asked again when the end of the last job told."""
         known, self._not_suspended = self._not_suspended or self._next is not None, False
         if not known:
-            super().check_for_suspension(burst)
+            with _outlived("suspension"):
+                super().check_for_suspension(burst)
+
+    def run_maintenance_tasks(self) -> None:
+        """RQ's own clean-up; what an outage cuts short is done next time."""
+        with _outlived("maintenance"):
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -96,7 +105,9 @@ class WarmWorker(Worker):
                 if time.monotonic() >= idle_until:
                     return None
                 self._look_around()
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except redis.RedisError as error:
+                if not is_away(error):
+                    raise
                 log.warning("redis.disconnected", error=type(error).__name__, pause_s=pause)
                 self._liveness.mark(type(error).__name__)
                 self._wish.wait(pause)
@@ -118,18 +129,25 @@ class WarmWorker(Worker):
         self._stable.tend()
         self.check_for_suspension(burst=False)
         if self.should_run_maintenance_tasks:
-            self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+            self.run_maintenance_tasks()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """A sign of life; not sent again within a second, for each job's scripts carry one."""
         fresh = self.last_heartbeat is not None and now() - self.last_heartbeat < BEAT
-        if pipeline is not None or timeout is not None or not fresh:
+        if pipeline is not None or timeout is not None:
             super().heartbeat(timeout, pipeline)
+        elif not fresh:
+            with _outlived("heartbeat"):
+                super().heartbeat(timeout, pipeline)
 
     # ---- one job ----
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Have the job run and write down how it ended."""
+        """Have the job run and write down how it ended; in an outage that outlasts all patience its lease ends."""
+        with _outlived("job"):
+            self._execute(job, queue)
+
+    def _execute(self, job: Job, queue: Queue) -> None:
         try:
             horse = self._stable.ready_horse()
         except StableError:
@@ -144,6 +162,9 @@ class WarmWorker(Worker):
         horse.tell(JOB, job.id.encode(), *_facts(job))
         try:
             overdue = self._watch(job, execution, horse)
+        except redis.RedisError:
+            self._stable.kill(horse)
+            raise
         finally:
             self._horse, self._horse_pid = None, 0
             self.executions.pop(execution.id, None)
@@ -271,16 +292,29 @@ class WarmWorker(Worker):
         job, self._next = self._next, None
         try:
             if job is not None:
-                self._books.give_back(job)
+                with _outlived("give back"):
+                    self._books.give_back(job)
         finally:
             self._stable.close()
-            super().teardown()  # type: ignore[no-untyped-call]
+            with _outlived("farewell"):
+                super().teardown()  # type: ignore[no-untyped-call]
 
     def _say_stop(self) -> None:
         """Write down, once, that this worker was asked to stop while it is busy."""
         if self._stop_requested and not self._stop_said:
             self._stop_said = True
             self.set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _outlived(what: str) -> Iterator[None]:
+    """An outage of Redis that lasts longer than the client's patience ends what was begun, not the worker."""
+    try:
+        yield
+    except redis.RedisError as error:
+        if not is_away(error):
+            raise
+        log.warning("redis.away", during=what, error=type(error).__name__)
 
 
 def _facts(job: Any) -> list[bytes]:

@@ -64,6 +64,7 @@ class Runtime:
     """Everything a process of the fleet may need, built when first asked for."""
 
     settings: Settings
+    patient: bool = False  # an RQ worker, which has no back-off of its own, waits longer for Redis
     _strikes_now: int = field(default=1)
 
     # ---- connections and keys ----
@@ -81,7 +82,7 @@ class Runtime:
     @cached_property
     def rq_client(self) -> redis.Redis:
         """Bytes client for RQ."""
-        return connect_bytes(self.settings)
+        return connect_bytes(self.settings, patient=self.patient)
 
     @cached_property
     def clock(self) -> RedisClock:

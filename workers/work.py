@@ -13,7 +13,8 @@ from workers.adapters.rq_factory import MAINTENANCE, worker_options
 from workers.adapters.stable import Stable
 from workers.liveness import Liveness
 from workers.measures import REGISTRY
-from workers.process import process_name
+from workers.process import await_server, process_name
+from workers.stop import Stop
 from workers.warm import WarmWorker
 from workers.wiring import Runtime, use
 
@@ -23,12 +24,14 @@ log = structlog.get_logger()
 def work(fleet: Runtime, queue: str) -> int:
     """Run jobs of the queue until SIGTERM; the exit code. Everything a job needs is built before the first one."""
     use(fleet)
+    fleet.patient = True
     name = process_name(f"work-{queue}")
     _ = fleet.decider, jobs.trade
     stable = Stable(_plan(fleet, queue))
     ours = fleet.queues.queues[queue]
     liveness = Liveness(fleet.settings.metrics.stuck_s)
     serve(fleet.settings.metrics, REGISTRY, liveness)  # its thread comes after the stable was forked
+    await_server(fleet.rq_client, "work", Stop())
     leases = fleet.queues.leases
     worker = WarmWorker(ours, stable=stable, leases=leases, liveness=liveness, **worker_options(ours, name))
     if queue == MAINTENANCE and fleet.settings.clock == "live":

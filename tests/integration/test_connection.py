@@ -63,7 +63,7 @@ def test_patience_is_explicit(folder: Path) -> None:
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (4.0, 3.0)
         assert options["health_check_interval"] == 15
         assert options["retry"].get_retries() == 2
-        assert theirs.connection_pool.connection_kwargs["retry"].get_retries() == 40
+        assert theirs.connection_pool.connection_kwargs["retry"].get_retries() == 150
 
 
 def test_a_server_that_is_gone_is_reported_after_the_configured_repeats() -> None:

@@ -1,4 +1,4 @@
-"""Work that three strikes ended: a dead letter, an alarm, and one way back that never sends a second order."""
+"""Work that three strikes ended: a dead letter, an alarm, one way back that never sends a second order."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.delivery import NOON, a_message, a_runtime, assert_bounded, later, ro
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.decide import Decider
 from workers.jobs import MAX_STRIKES
-from workers.requeue import forget_old, requeue, tell_dead
+from workers.requeue import forget_ended, forget_old, requeue
 from workers.verbs import control, reading
 from workers.wiring import Runtime, use
 
@@ -51,19 +51,12 @@ def a_dead_claim(fleet: Runtime) -> str:
     return str(claim_id)
 
 
-def alarms(fleet: Runtime) -> list[tuple[str, str]]:
-    """Code and subject of what is open."""
-    return [(alarm.code, alarm.subject) for alarm in fleet.alarms.open()]
-
-
-def test_the_third_strike_is_an_alarm_that_says_what_to_do(fleet: Runtime) -> None:
-    """Rule: dead letter with its reason, and an alarm that stays until somebody acted."""
+def test_the_third_strike_is_an_alarm(fleet: Runtime) -> None:
+    """Rule: the watcher tells that work was given up, and why."""
     a_dead_leg(fleet)
-    (alarm,) = fleet.alarms.open()
+    fleet.watcher().step()
 
-    assert (alarm.code, alarm.subject) == ("three_strikes", LEG)
-    assert "ValidationError" in alarm.detail
-    assert alarm.detail.endswith(f"fleet requeue {LEG}")
+    assert ("dead_letter", "three_strikes") in [(alarm.code, alarm.subject) for alarm in fleet.alarms.open()]
     assert_bounded(fleet.client, "demo")
 
 
@@ -79,7 +72,6 @@ def test_a_requeued_leg_is_decided_once_more_and_counted_once(fleet: Runtime) ->
     assert fleet.journal.outcome(LEG) is Outcome.SUBMITTED
     assert (tally["legs"], tally["orders"], tally.get("leg:error")) == (1, 1, None)
     assert "rule:error:three_strikes" not in tally
-    assert alarms(fleet) == []
     assert fleet.control.history(1)[0].what == f"requeue {LEG}"
     assert_bounded(fleet.client, "demo")
 
@@ -96,7 +88,6 @@ def test_a_requeued_claim_is_decided_with_the_votes_it_had(fleet: Runtime) -> No
     tally = fleet.journal.tally()
     assert (tally["legs"], tally["leg:no_consensus"], tally["leg:error"]) == (2, 2, 0)
     assert fleet.backlog.unfinished() == []
-    assert alarms(fleet) == []
 
 
 def test_what_dies_again_can_be_requeued_again(fleet: Runtime) -> None:
@@ -135,14 +126,12 @@ def test_what_is_not_dead_is_not_requeued(fleet: Runtime, name: str) -> None:
 
 
 def test_a_leg_that_ended_otherwise_meanwhile_is_no_dead_work(fleet: Runtime) -> None:
-    """Rule: the order it sent ends it; there is nothing to be tried again, and no alarm."""
+    """Rule: the order it sent ends it; there is nothing to be tried again."""
     a_dead_leg(fleet)
     fleet.client.hset("demo:outcome:m1:ZELK", "state", "executed")
-    fleet.alarms.quiet("three_strikes")
-    tell_dead(fleet, LEG, "late", NOON)
+    forget_ended(fleet, LEG)
 
     assert fleet.dead_work.all() == []
-    assert alarms(fleet) == []
 
 
 def test_a_recovered_signal_past_its_age_expires_and_is_no_order(
@@ -159,7 +148,7 @@ def test_a_recovered_signal_past_its_age_expires_and_is_no_order(
 
 
 def test_what_died_a_day_ago_is_history(fleet: Runtime) -> None:
-    """Rule: failed jobs are kept for a day (`workers.failure_ttl_s`), and so is the way back and the alarm."""
+    """Rule: failed jobs are kept for a day (`workers.failure_ttl_s`), and so is the way back."""
     a_dead_leg(fleet)
     day = fleet.settings.workers.failure_ttl_s
     died = fleet.dead_work.all()[0].at
@@ -168,7 +157,6 @@ def test_what_died_a_day_ago_is_history(fleet: Runtime) -> None:
     forget_old(fleet, later(day + 1, died))
 
     assert fleet.dead_work.all() == []
-    assert alarms(fleet) == []
 
 
 def test_the_command_line_shows_what_is_dead_and_requeues_it(

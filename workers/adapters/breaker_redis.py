@@ -9,6 +9,7 @@ from pipeline.errors import TransientError
 from pipeline.models import Refusal
 from workers.adapters.breaker_memory import BreakerState, ms, refusal, state_of
 from workers.adapters.keys import Keys
+from workers.adapters.redis_edge import RedisAwayError
 
 _NOW = """
 local time = redis.call('TIME')
@@ -97,5 +98,7 @@ class RedisBreaker:
     def _run(self, script: Any, keys: int, *args: int) -> Any:
         try:
             return script(keys=self._keys[:keys], args=args)
+        except RedisAwayError:
+            raise
         except redis.RedisError as error:
             raise TransientError(f"the breaker cannot be asked: {type(error).__name__}: {error}") from error

@@ -12,6 +12,7 @@ from pipeline.models import TradingState
 from pipeline.router import DenyList
 from workers.adapters.control_memory import Act, Order, known_kind
 from workers.adapters.keys import HISTORY_MAXLEN, Keys
+from workers.adapters.redis_edge import RedisAwayError
 from workers.adapters.wire import dump, load
 
 # Set the trading state and keep the act; with "only from" given no other state is touched.
@@ -118,5 +119,7 @@ def _asking() -> Iterator[None]:
     """Whatever keeps the state from being known is the same answer: it cannot be asked."""
     try:
         yield
+    except RedisAwayError:
+        raise
     except redis.RedisError as error:
         raise TransientError(f"the control keys cannot be asked: {type(error).__name__}: {error}") from error

@@ -85,6 +85,15 @@ class RedisStrikes:
         pipe.expire(self._keys.strikes(job_id), STRIKES_TTL_S)
         return int(pipe.execute()[0])
 
+    def look(self, job_id: str) -> int:
+        """Starts that were counted and did not end."""
+        return int(self._redis.get(self._keys.strikes(job_id)) or 0)
+
+    def take_back(self, job_id: str) -> None:
+        """The start did not count. The counter's life bounds what a lost reply leaves."""
+        self._redis.decr(self._keys.strikes(job_id))
+        self._redis.expire(self._keys.strikes(job_id), STRIKES_TTL_S)
+
     def end(self, job_id: str) -> None:
         """The job came to its end."""
         self.forget([job_id])

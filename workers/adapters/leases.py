@@ -23,7 +23,6 @@ from workers.adapters.keys import Keys
 
 RENEW_EVERY_S: Final = 1.0
 MOST_A_LOOK: Final = 500
-MOST_TAKES: Final = 10
 ABANDONED: Final = "its worker was lost more often than the job is started again"
 
 log = structlog.get_logger()
@@ -42,8 +41,7 @@ return 1
 # workers renew before they are judged.
 # KEYS: 1 last look, 2 RQ's set of queues; then per queue: 3 queue, 4 taken jobs, 5 started, 6 failed, 7 leases
 # ARGV: 1 lease (ms), 2 RQ's prefix, 3 now as text, 4 now (s), 5 most to put back, 6 end of a dead worker's name or '',
-#       7 reason as RQ keeps it, 8 most takes without a beginning, 9 number of suspects, suspects (taken by a dead
-#       worker), then jobs that may be nowhere
+#       7 reason as RQ keeps it, 8 number of suspects, suspects (taken by a dead worker), then jobs that may be nowhere
 # Returns {what, queue's number, job id, ...}; what: again, failed, gone. Cost: O(leases + taken + queue per orphan).
 TAKE_OVER: Final = """
 local clock = redis.call('TIME')
@@ -79,18 +77,12 @@ local function back(id)
   redis.call('LREM', taken, 0, id)
   local job = rq .. ':job:' .. id
   if redis.pcall('HEXISTS', job, 'data') ~= 1 then return tell('gone', id) end
-  local status, retries, takes = unpack(redis.call('HMGET', job, 'status', 'retries_left', 'number_of_retries'))
-  retries, takes = tonumber(retries) or 0, tonumber(takes) or 0
+  local status, retries = unpack(redis.call('HMGET', job, 'status', 'retries_left'))
+  retries = tonumber(retries) or 0
   if (status ~= 'started' and status ~= 'queued') or runs(id) then return end
   redis.call('LREM', queue, 0, id)
-  if status == 'started' then
-    if retries < 1 then return give_up(id) end
-    redis.call('HSET', job, 'retries_left', retries - 1)
-  else
-    if takes >= tonumber(ARGV[8]) then return give_up(id) end
-    redis.call('HSET', job, 'number_of_retries', takes + 1)
-  end
-  redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[3])
+  if not (retries >= 1) then return give_up(id) end
+  redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[3], 'retries_left', retries - 1)
   redis.call('PERSIST', job)
   redis.call('SADD', KEYS[2], queue)
   redis.call('LPUSH', queue, id)
@@ -107,8 +99,8 @@ local function ended(member, worker)
 end
 local function worker_of(member) return redis.call('HGET', rq .. ':execution:' .. member, 'worker_name') end
 local suspects, orphans = {}, {}
-for at = 10, 9 + tonumber(ARGV[9]) do suspects[ARGV[at]] = true end
-for at = 10 + tonumber(ARGV[9]), #ARGV do
+for at = 9, 8 + tonumber(ARGV[8]) do suspects[ARGV[at]] = true end
+for at = 9 + tonumber(ARGV[8]), #ARGV do
   local origin = redis.pcall('HGET', rq .. ':job:' .. ARGV[at], 'origin')
   if type(origin) == 'string' then
     local name = rq .. ':queue:' .. origin
@@ -199,7 +191,7 @@ class Leases:
             keys += [*(one.key_template.format(name) for one in registries), self.key(name)]
         moment = now()
         words: list[Any] = [self.lease_ms, RQ_KEY_PREFIX, utcformat(moment), moment.timestamp(), MOST_A_LOOK, dead]
-        words += [_PACKED_REASON, MOST_TAKES, len(suspects), *suspects, *orphans]
+        words += [_PACKED_REASON, len(suspects), *suspects, *orphans]
         flat = self._take_over(keys=keys, args=words)
         found = [
             Recovered(what.decode(), names[int(number)], job_id.decode(errors="replace"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import RefusedError, SettingsError
+from pipeline.errors import RefusedError, SettingsError, TransientError
 from workers.verbs.common import Json, err, read_settings, runtime, show
 
 app = typer.Typer()
@@ -21,41 +21,41 @@ def collect(
     """Read posts from the source, analyze them, push them to the fleet."""
     if file is not None:
         os.environ["FLEET_SOURCE__PATH"] = str(file)
-    fleet = runtime()
+    fleet, stop = _ready("collect")
     from workers.collect import build_collector
 
     collector = build_collector(fleet)
-    _turn(fleet, "collect", collector.step, interval=0.5, until=lambda: collector.ended)
+    _turn(fleet, "collect", collector.step, stop, interval=0.5, until=lambda: collector.ended)
 
 
 @app.command()
 def route() -> None:
     """Route analyzed messages: urgent legs to the immediate queue, the rest to their symbol's list."""
-    fleet = runtime()
+    fleet, stop = _ready("route")
     from workers.process import process_name
 
     router = fleet.router(process_name("route"))
-    _turn(fleet, "route", router.step, interval=0.0)
+    _turn(fleet, "route", router.step, stop, interval=0.0)
 
 
 @app.command()
 def schedule() -> None:
     """Queue what is due: drains, follow-ups, releases at the open, settlement, the janitor."""
-    fleet = runtime()
+    fleet, stop = _ready("schedule")
     if not fleet.settings.is_live:
         fleet.initialise_if_empty("fleet schedule", fleet.clock.now())
-    _turn(fleet, "schedule", lambda: fleet.scheduler.turn(fleet.clock.now()), interval=1.0)
+    _turn(fleet, "schedule", lambda: fleet.scheduler.turn(fleet.clock.now()), stop, interval=1.0)
 
 
 @app.command()
 def watch() -> None:
     """Look at the whole fleet, raise alarms and tell people, and serve its metrics. Any number may run."""
-    fleet = runtime()
+    fleet, stop = _ready("watch")
     from workers.exporter import export
 
     watcher = fleet.watcher()
     export(watcher)
-    _turn(fleet, "watch", watcher.step, interval=fleet.settings.watch.interval_s)
+    _turn(fleet, "watch", watcher.step, stop, interval=fleet.settings.watch.interval_s)
 
 
 @app.command()
@@ -87,12 +87,14 @@ def run(
         return
     settings = read_settings()
     from workers import fleet as crew
+    from workers.process import await_server
     from workers.stop import Stop
 
     stop = Stop().listen()
     with crew.server(settings) as server:
         os.environ["FLEET_REDIS_URL"] = server.url
         fleet = runtime()
+        await_server(fleet.client, "run", stop)
         err.print(
             f"[bold]signal-fleet[/bold] runs on {server.url.split('@')[-1]} "
             f"(profile {settings.profile}). Ctrl-C stops it; `fleet status` shows how it stands."
@@ -134,26 +136,38 @@ def replay(
     _replay(file, ordered=ordered, speed=speed, workers=workers, keep=keep, as_json=as_json)
 
 
-def _turn(fleet: Any, role: str, step: Any, *, interval: float, until: Any = None) -> None:
+def _ready(role: str) -> tuple[Any, Any]:
+    """The process's runtime and its wish to end, once Redis serves."""
+    fleet = runtime()
+    from workers.process import await_server
+    from workers.stop import Stop
+
+    stop = Stop().listen()
+    try:
+        await_server(fleet.client, role, stop)
+    except TransientError as error:
+        raise typer.Exit(0) from error  # asked to end while it waited
+    return fleet, stop
+
+
+def _turn(fleet: Any, role: str, step: Any, stop: Any, *, interval: float, until: Any = None) -> None:
     from workers.adapters.metrics_http import serve
     from workers.liveness import Liveness
     from workers.measures import REGISTRY
     from workers.process import Heartbeat, process_name, run_process
-    from workers.stop import Stop
 
     name = process_name(role)
-    stop_flag = Stop().listen()
     liveness = Liveness(fleet.settings.metrics.stuck_s)
     serve(fleet.settings.metrics, REGISTRY, liveness)
 
     def one_turn() -> int:
         done = int(step())
         if not done and until is not None and until():
-            stop_flag.set()
+            stop.set()
         return done
 
     beat = Heartbeat(fleet.client, fleet.keys, name, role)
-    code = run_process(name, one_turn, heartbeat=beat, interval=interval, stop=stop_flag, liveness=liveness)
+    code = run_process(name, one_turn, heartbeat=beat, interval=interval, stop=stop, liveness=liveness)
     raise typer.Exit(code)
 
 
