@@ -378,15 +378,16 @@ def test_the_scheduler_itself_brings_back_the_job_of_a_dead_maintenance_worker(
 def test_a_worker_killed_with_its_horse_on_a_host_without_a_supervisor(play: Play, server_url: str) -> None:
     """Rule: nobody tells; the lease ends, another worker runs the job, RQ's books are clean."""
     with warm_worker(server_url, SHORT) as process:
-        job_id = play.put("slowly-10")
+        job_id = play.put("wait")
         play.began(job_id)
         family = [process.pid, *children(process.pid), *horses(process.pid)]
         for pid in family:
             os.kill(pid, signal.SIGKILL)
         process.wait()
     until(lambda: look(play))
+    play.tell(job_id)
     with warm_worker(server_url, {}, {"burst": True}) as process:
-        process.wait(60)
+        process.wait(120)
 
     assert play.job(job_id).is_finished
     assert len(play.starts(job_id)) == 2
@@ -396,7 +397,7 @@ def test_a_worker_killed_with_its_horse_on_a_host_without_a_supervisor(play: Pla
 def test_a_frozen_worker_that_wakes_up_after_the_take_over_stops_its_horse(play: Play, server_url: str) -> None:
     """Rule: it meant no harm, but somebody else runs the job now."""
     with warm_worker(server_url, SHORT) as process:
-        job_id = play.put("slowly-300")
+        job_id = play.put("wait")
         horse = play.began(job_id)
         process.send_signal(signal.SIGSTOP)
         until(lambda: look(play))
