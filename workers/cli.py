@@ -52,10 +52,11 @@ def main() -> None:
         _fail(SETTINGS, "settings", error)
     except RefusedError as error:
         _fail(REFUSED, "refused", error)
+    except redis.RedisError as error:  # before FleetError: an outage is both
+        cause = error.__cause__ or error
+        _fail(FAILED, f"Redis ({type(cause).__name__})", cause)
     except FleetError as error:
         _fail(FAILED, "failed", error)
-    except redis.RedisError as error:
-        _fail(FAILED, f"Redis ({type(error).__name__})", error)
     except typer.Abort:
         sys.exit(FAILED)
     except Exception as error:
