@@ -314,7 +314,7 @@ def _outlived(what: str) -> Iterator[None]:
     except redis.RedisError as error:
         if not is_away(error):
             raise
-        log.warning("redis.away", during=what, error=type(error).__name__)
+        log.warning("outage.outlived", during=what, error=type(error).__name__)
 
 
 def _facts(job: Any) -> list[bytes]:

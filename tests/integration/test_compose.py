@@ -40,7 +40,7 @@ def test_every_process_of_the_fleet_is_a_service(compose: dict[str, Any]) -> Non
 @pytest.mark.parametrize("name", PROCESSES)
 def test_commands_are_verbs_of_the_command_line(name: str) -> None:
     """A renamed verb must not be found out in production."""
-    verbs = re.findall(r"@app\.command\(\)\ndef (\w+)\(", (ROOT / "workers" / "cli.py").read_text())
+    verbs = re.findall(r"@app\.command\(\)\ndef (\w+)\(", (ROOT / "workers" / "verbs" / "processes.py").read_text())
 
     assert PROCESSES[name][0] in verbs
 

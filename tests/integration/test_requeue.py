@@ -51,8 +51,9 @@ def a_dead_claim(fleet: Runtime) -> str:
     return str(claim_id)
 
 
-def test_the_third_strike_is_an_alarm(fleet: Runtime) -> None:
+def test_the_third_strike_is_an_alarm(server_url: str, redis_client: Any, tmp_path: Path) -> None:
     """Rule: the watcher tells that work was given up, and why."""
+    fleet = a_runtime(server_url, tmp_path, FLEET_MARKET__CALENDAR_END="2035-12-31")
     a_dead_leg(fleet)
     fleet.watcher().step()
 
