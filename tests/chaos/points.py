@@ -6,6 +6,7 @@ once, so what has not been killed yet is killed at the next chance.
 """
 
 import fcntl
+import hashlib
 import mmap
 import os
 import random
@@ -30,7 +31,9 @@ from redis.connection import AbstractConnection
 from workers.adapters.http_bounded import BoundedHttp
 
 SLOTS: Final = 16_384
-SLOT: Final = struct.Struct("<II")  # reached, killed
+SLOT: Final = struct.Struct("<QII")  # whose (0: nobody's), reached, killed
+COUNTS: Final = struct.Struct("<II")
+OWNER_BYTES: Final = SLOT.size - COUNTS.size
 CLOCK: Final = struct.Struct("<d")
 ROLES: Final = 64
 MODE: Final = struct.Struct("<dd")  # seconds between deaths of a role, chance of a death at a point killed before
@@ -72,6 +75,7 @@ class Points:
         self._map = mmap.mmap(-1, SLOTS * SLOT.size + ROLES * CLOCK.size + MODE.size)
         self._path = folder / "points.log"
         self._seed = seed
+        self._slots: dict[Point, int] = {}  # those that this process has looked up
         self._dice = random.Random(seed)
         self._pid = os.getpid()
         self.place = ""  # the name of the child this process is, or belongs to
@@ -95,7 +99,7 @@ class Points:
         """Every point that was reached."""
         lines = self._path.read_text().splitlines()
         points = {Point(*line.split("\t")) for line in lines}
-        return {point: Count(*self._read(_slot(point))) for point in sorted(points)}
+        return {point: Count(*self._read(self._slot(point))) for point in sorted(points)}
 
     def untested(self) -> list[Point]:
         """Points that were reached and at which nobody died."""
@@ -105,11 +109,9 @@ class Points:
 
     def reach(self, point: Point) -> None:
         """This process is at the point; it may not return."""
-        slot = _slot(point)
+        slot = self._slot(point)
         reached, killed = self._read(slot)
-        SLOT.pack_into(self._map, slot * SLOT.size, reached + 1, killed)
-        if reached == 0:
-            os.write(self._log, f"{_line(point)}\n".encode())
+        self._write(slot, reached + 1, killed)
         every_s, again = MODE.unpack_from(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size)
         if every_s == QUIET or (killed and self._roll() >= again * max(1.0, RARE / (reached + 1))):
             return
@@ -119,15 +121,46 @@ class Points:
     def _is_due(self, point: Point, slot: int, every_s: float) -> bool:
         """Whether this process is the one to die here; the table remembers it before it happens."""
         clock = SLOTS * SLOT.size + zlib.crc32(f"{point.role} {self.place}".encode()) % ROLES * CLOCK.size
+        with self._locked():
+            reached, killed = self._read(slot)
+            (last,) = CLOCK.unpack_from(self._map, clock)
+            due = killed == 0 or time.monotonic() - last >= every_s
+            if due:
+                self._write(slot, reached, killed + 1)
+                CLOCK.pack_into(self._map, clock, time.monotonic())
+            return due
+
+    def _slot(self, point: Point) -> int:
+        """The point's place in the table, its own from the first time on that anybody reaches it."""
+        slot = self._slots.get(point)
+        if slot is None:
+            with self._locked():
+                slot = self._slots[point] = self._find(point)
+        return slot
+
+    def _find(self, point: Point) -> int:
+        """The first place from its hash on that is the point's, or nobody's: then it is the point's and in the log."""
+        line = _line(point).encode()
+        mine = int.from_bytes(hashlib.blake2b(line, digest_size=8).digest()) | 1
+        for step in range(SLOTS):
+            slot = (mine + step) % SLOTS
+            (owner, *_) = SLOT.unpack_from(self._map, slot * SLOT.size)
+            if owner == mine:
+                return slot
+            if owner == 0:
+                SLOT.pack_into(self._map, slot * SLOT.size, mine, 0, 0)
+                os.write(self._log, line + b"\n")
+                return slot
+        raise ValueError(f"{SLOTS} points are known; valid: at most as many, raise SLOTS")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone with the table; a process that dies here lets go of it."""
         fcntl.lockf(self._lock, fcntl.LOCK_EX)
-        reached, killed = self._read(slot)
-        (last,) = CLOCK.unpack_from(self._map, clock)
-        due = killed == 0 or time.monotonic() - last >= every_s
-        if due:
-            SLOT.pack_into(self._map, slot * SLOT.size, reached, killed + 1)
-            CLOCK.pack_into(self._map, clock, time.monotonic())
-        fcntl.lockf(self._lock, fcntl.LOCK_UN)
-        return due
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
     def _roll(self) -> float:
         if os.getpid() != self._pid:
@@ -136,15 +169,14 @@ class Points:
         return self._dice.random()
 
     def _read(self, slot: int) -> tuple[int, int]:
-        reached, killed = SLOT.unpack_from(self._map, slot * SLOT.size)
+        _, reached, killed = SLOT.unpack_from(self._map, slot * SLOT.size)
         return reached, killed
+
+    def _write(self, slot: int, reached: int, killed: int) -> None:
+        COUNTS.pack_into(self._map, slot * SLOT.size + OWNER_BYTES, reached, killed)
 
     def _set_mode(self, every_s: float, again: float) -> None:
         MODE.pack_into(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size, every_s, again)
-
-
-def _slot(point: Point) -> int:
-    return zlib.crc32(_line(point).encode()) % SLOTS
 
 
 def _line(point: Point) -> str:

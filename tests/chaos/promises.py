@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from pipeline.models import AnalyzedMessage, Outcome, TradingState
 from pipeline.router import leg_id
 from tests.chaos.crew import TOLD
 from tests.venue.book import Book, Event
+from workers.adapters.keys import to_ms
 from workers.adapters.rq_factory import QUEUES, started
 from workers.wiring import Runtime
 
@@ -32,6 +34,9 @@ class Limits:
     position: Decimal  # of equity, in one symbol
     gross: Decimal  # of equity, in all
     open_positions: int
+    same_side_s: int  # between entries of one symbol and side
+    per_symbol_per_minute: int
+    per_minute: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Evidence:
 
 def broken(evidence: Evidence) -> list[str]:
     """Every promise that does not hold, in words; empty when all do."""
-    checks = (_legs, _tally, _orders, _reports, _books, _limits, _permission, _left_behind, _lives, _alarms)
+    checks = (_legs, _tally, _orders, _reports, _books, _limits, _rates, _permission, _left_behind, _lives, _alarms)
     return [f"{check.__name__.strip('_')}: {fault}" for check in checks for fault in check(evidence)]
 
 
@@ -162,6 +167,36 @@ def _limits(e: Evidence) -> Iterator[str]:
             yield f"event {event.number}: {event.open_symbols} symbols, limit {e.limits.open_positions}"
 
 
+def _rates(e: Evidence) -> Iterator[str]:
+    """No entry came too soon: by the moment each was decided, as the venue was told it."""
+    entries = sorted(entry for name, entry in _entries(e) for _ in range(e.book.made[name]))
+    for symbol, side in sorted({(symbol, side) for _, symbol, side in entries}):
+        mine = [ms for ms, *which in entries if which == [symbol, side]]
+        yield from (f"{side} {symbol}: {n} entries in {s} s" for s, n in _over(mine, e.limits.same_side_s, 1))
+    for symbol in sorted({symbol for _, symbol, _ in entries}):
+        mine = [ms for ms, which, _ in entries if which == symbol]
+        yield from (f"{symbol}: {n} entries in {s} s" for s, n in _over(mine, 60, e.limits.per_symbol_per_minute))
+    yield from (f"{n} entries in {s} s" for s, n in _over([ms for ms, *_ in entries], 60, e.limits.per_minute))
+
+
+def _entries(e: Evidence) -> Iterator[tuple[str, tuple[int, str, str]]]:
+    """Each opening order: its name; its moment (ms), symbol and side."""
+    for name, order in e.book.orders.items():
+        body = order["body"]
+        if not body["reduce_only"]:
+            yield name, (to_ms(datetime.fromisoformat(body["submitted_at"])), body["symbol"], body["side"])
+
+
+def _over(moments: Sequence[int], seconds: int, most: int) -> Iterator[tuple[int, int]]:
+    """Windows of so many seconds, each ending at one of the moments (in order), that hold more than `most`."""
+    first = 0
+    for last, moment in enumerate(moments):
+        while moments[first] <= moment - 1000 * seconds:
+            first += 1
+        if last - first + 1 > most:
+            yield seconds, last - first + 1
+
+
 def _with_equity(e: Evidence) -> Iterator[tuple[Event, Decimal]]:
     """Each event with the most equity the account had until then."""
     top = e.cash
@@ -201,7 +236,8 @@ def waiting(fleet: Runtime) -> dict[str, int]:
         "messages to route": fleet.inbox.waiting(),
         "messages unacknowledged": int(pending["pending"]),
         "buffered votes": fleet.backlog.buffered(),
-        "lists": len(fleet.backlog.sizes()),
+        "lists": len(list(client.scan_iter(keys.batch("*"), count=1000))),
+        "symbols in the index of lists": client.zcard(keys.batches()),
         "claims": client.zcard(keys.claims()),
         "claimed lists": len(list(client.scan_iter(keys.claim("*"), count=1000))),
         "follow-ups": client.zcard(keys.followups()),

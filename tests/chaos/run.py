@@ -24,7 +24,14 @@ from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.process import Heartbeat
 
 CASH: Final = Decimal(1_000_000)
-LIMITS: Final = Limits(position=Decimal("0.02"), gross=Decimal("0.4"), open_positions=22)
+LIMITS: Final = Limits(
+    position=Decimal("0.02"),
+    gross=Decimal("0.4"),
+    open_positions=22,
+    same_side_s=5,
+    per_symbol_per_minute=12,
+    per_minute=1000,
+)
 ROLES: Final = {"route": 2, "schedule": 1, "work-immediate": 2, "work-consensus": 1, "work-maintenance": 1, "watch": 1}
 #: What an operator would set for bars of 15 s and sessions of 45 s; delivery and retention stay as shipped.
 SETTINGS: Final = {
@@ -37,9 +44,9 @@ SETTINGS: Final = {
     "FLEET_RISK__MAX_POSITION": str(LIMITS.position),
     "FLEET_RISK__MAX_GROSS_EXPOSURE": str(LIMITS.gross),
     "FLEET_RISK__MAX_OPEN_POSITIONS": str(LIMITS.open_positions),
-    "FLEET_RISK__SAME_SIDE_WINDOW_S": "5",
-    "FLEET_RISK__MAX_PER_SYMBOL_PER_MINUTE": "12",
-    "FLEET_RISK__MAX_PER_MINUTE": "1000",
+    "FLEET_RISK__SAME_SIDE_WINDOW_S": str(LIMITS.same_side_s),
+    "FLEET_RISK__MAX_PER_SYMBOL_PER_MINUTE": str(LIMITS.per_symbol_per_minute),
+    "FLEET_RISK__MAX_PER_MINUTE": str(LIMITS.per_minute),
     "FLEET_RISK__MAX_SESSION_LOSS": "0.2",
     "FLEET_RISK__MAX_WEEK_LOSS": "0.5",
     "FLEET_RISK__MAX_ENTRIES_PER_HOUR_AFTER_LOSS": "100000",
@@ -94,6 +101,7 @@ class Report:
     kills: int
     lives: int
     at_limit: list[str]
+    rules: dict[str, int] = field(default_factory=dict)
     points: dict[Point, Count] = field(default_factory=dict)
     untested: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -326,6 +334,7 @@ class ChaosRun:
             kills=sum(count.killed for count in points.values()),
             lives=self._crew.lives,
             at_limit=sorted(at_limit(evidence)),
+            rules={name: n for name, n in self._fleet.journal.tally().items() if name.startswith("rule:")},
             points=points,
             untested=self._unmet,
             broken=broken(evidence),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
 from tests.chaos.points import Point, Points, trace
@@ -67,6 +68,25 @@ def test_a_point_kills_once_and_is_remembered(server_url: str, tmp_path: Path) -
         "before": (3, 1),
         "after": (2, 1),
     }
+
+
+def test_points_whose_places_fall_together_are_counted_and_killed_at_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four points in a table of four places; two calls that share one would look tested when one of them is."""
+    monkeypatch.setattr("tests.chaos.points.SLOTS", 4)
+    points = Points(tmp_path, seed=1)
+    points.arm(every_s=0.0, again=0.0)
+    four = [Point("route", f"workers/route.py:{name}", "GET", "before") for name in "abcd"]
+
+    def child() -> None:
+        for point in four:
+            points.reach(point)
+
+    assert [in_a_child(child) for _ in range(5)] == [-signal.SIGKILL] * 4 + [0]
+    assert [(count.reached, count.killed) for count in points.counts().values()] == [(5, 1), (4, 1), (3, 1), (2, 1)]
+    with pytest.raises(ValueError, match="4 points"):
+        points.reach(Point("route", "workers/route.py:e", "GET", "before"))
 
 
 def test_what_was_reached_in_peace_is_untested(tmp_path: Path) -> None:
