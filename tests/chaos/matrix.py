@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.points import AFTER, BEFORE, Count, Point
-from tests.chaos.run import Report
+from tests.chaos.report import Report
 
 BEGIN: Final = "<!-- matrix: written by `make chaos`, not by hand -->"
 END: Final = "<!-- end of matrix -->"

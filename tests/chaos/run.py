@@ -1,12 +1,10 @@
 """One chaos run: a fleet under fire, then quiet, then the promises."""
 
-import json
 import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,8 +14,9 @@ from config.settings import load_settings
 from tests.chaos.crew import ChaosRuntime, ForkedCrew
 from tests.chaos.feed import SYMBOLS, Feed
 from tests.chaos.market import ShortSessions, write_market
-from tests.chaos.points import Count, Point, Points
+from tests.chaos.points import Points
 from tests.chaos.promises import Evidence, Limits, at_limit, broken, leg_states, untold_alarms, waiting
+from tests.chaos.report import Plan, Report, short_of
 from tests.venue.process import VenueProcess
 from workers.adapters.embedded import EmbeddedServer
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
@@ -73,50 +72,6 @@ TOP_UP_BELOW: Final = 40
 FEW: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How long, how hard. A run ends when every point reached was killed at and the counts are met, or at `max_s`."""
-
-    seed: int
-    min_s: float
-    max_s: float
-    legs: int = 0
-    orders: int = 0
-    every_s: float = 0.25  # seconds between two deaths of one role
-    again: float = 0.0  # chance of a death at a point that was killed before
-    toxics: float = 0.0  # share of the venue's answers that are lies
-
-
-@dataclass
-class Report:
-    """What a run found."""
-
-    seed: int
-    seconds: float
-    posts: int
-    deliveries: int
-    legs: dict[str, int]
-    orders: int
-    asked: int
-    kills: int
-    lives: int
-    at_limit: list[str]
-    rules: dict[str, int] = field(default_factory=dict)
-    points: dict[Point, Count] = field(default_factory=dict)
-    untested: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    def json(self) -> str:
-        """For a program; points as text."""
-        facts = {name: value for name, value in vars(self).items() if name != "points"}
-        points = [{**_named(point), "reached": c.reached, "killed": c.killed} for point, c in self.points.items()]
-        return json.dumps(facts | {"points": points}, indent=1)
-
-
-def _named(point: Point) -> dict[str, str]:
-    return {"role": point.role, "caller": point.caller, "call": point.call, "phase": point.phase}
-
-
 class ChaosRun:
     """A fleet, its market, its venue and its executioner, in one folder."""
 
@@ -127,6 +82,7 @@ class ChaosRun:
         self._deliveries = 0
         self._unmet: list[str] = []
         self._next_move = self._next_upset = 0.0
+        self._orders = 0
 
     def run(self) -> Report:
         """Everything; the report."""
@@ -204,9 +160,8 @@ class ChaosRun:
             return False
         if seconds >= plan.max_s:
             return True
-        tally = self._fleet.journal.tally()
-        counts = tally.get("legs", 0) >= plan.legs and tally.get("orders", 0) >= plan.orders
-        return counts and not self._points.untested()
+        enough = self._fleet.journal.tally().get("legs", 0) >= plan.legs and self._orders >= plan.orders
+        return enough and not self._points.untested()
 
     def _progress(self, seconds: float) -> str:
         points = self._points.counts()
@@ -215,7 +170,7 @@ class ChaosRun:
         tally, few = self._fleet.journal.tally(), self._points.untested()
         return (
             f"{seconds:5.0f} s  {kills} kills, {tested} of {len(points)} points, "
-            f"{tally.get('legs', 0)} legs, {tally.get('orders', 0)} orders, "
+            f"{tally.get('legs', 0)} legs, {self._orders} orders, "
             f"{self._fleet.inbox.waiting()} to route, jobs {list(self._fleet.queues.depths().values())}"
             f"{''.join(f'; to be tested: {point}' for point in few[:2]) if len(few) <= FEW else ''}"
         )
@@ -239,6 +194,7 @@ class ChaosRun:
             return
         self._next_move = time.monotonic() + MOVE_EVERY_S
         book = self._venue.summary()
+        self._orders = int(book["orders"])
         for order in book["working"]:
             if order["good_until"] < self._now():
                 self._venue.expire(order["client_order_id"], order["good_until"])
@@ -322,21 +278,23 @@ class ChaosRun:
     def _judge(self, begun: float) -> Report:
         book = self._venue.book()
         evidence = Evidence(self._fleet, self._feed.made, book, LIMITS, CASH)
-        points = self._points.counts()
+        points, symbols = self._points.counts(), at_limit(evidence)
+        legs = dict(Counter(str(state) for state in leg_states(self._fleet).values()))
         return Report(
             seed=self._plan.seed,
             seconds=round(time.monotonic() - begun, 1),
             posts=len(self._feed.made),
             deliveries=self._deliveries,
-            legs=dict(Counter(str(state) for state in leg_states(self._fleet).values())),
+            legs=legs,
             orders=len(book.orders),
             asked=sum(book.asked.values()),
             kills=sum(count.killed for count in points.values()),
             lives=self._crew.lives,
-            at_limit=sorted(at_limit(evidence)),
+            at_limit=sorted(symbols),
             rules={name: n for name, n in self._fleet.journal.tally().items() if name.startswith("rule:")},
             points=points,
             untested=self._unmet,
+            short_of=short_of(self._plan, sum(legs.values()), len(book.orders), len(symbols)),
             broken=broken(evidence),
         )
 

@@ -104,7 +104,7 @@ class VenueBook:
 
     def __init__(self, cash: str = "100000", *, remembers_ids: bool = True, buying_power: str = "1000000000") -> None:
         self._lock = threading.RLock()
-        self._orders: list[_Order] = []
+        self._live: list[_Order] = []  # those that can still fill, in order
         self._by_id: dict[str, _Order] = {}
         self._made: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
@@ -134,7 +134,7 @@ class VenueBook:
             no = self._refuses(order)
             if no:
                 return 403, {"code": no, "message": "refused by the venue"}
-            self._orders.append(order)
+            self._live.append(order)
             self._by_id[name] = order
             self._made[name] += 1
             self._tell("placed", order, order.sign * int(body["quantity"]), body["reference"], body["submitted_at"])
@@ -184,10 +184,10 @@ class VenueBook:
             return {"cash": str(self._cash), "equity": str(self._cash + held)}
 
     def summary(self) -> dict[str, Any]:
-        """Cash, equity, positions and the bodies of working entries, for one that plays the market."""
+        """Cash, equity, positions, bodies of working entries, number of orders, for one that plays the market."""
         with self._lock:
-            working = [order.body for order in self._orders if order.working]
-            return {**self.account(), "positions": self.positions(), "working": working}
+            working = [order.body for order in self._live if order.working]
+            return {**self.account(), "positions": self.positions(), "working": working, "orders": len(self._by_id)}
 
     def mark(self, symbol: str) -> Decimal | None:
         """The last price of a symbol that ever traded here."""
@@ -220,7 +220,7 @@ class VenueBook:
         with self._lock:
             now = D(price)
             self._marks[symbol] = now
-            for order in [o for o in self._orders if o.body["symbol"] == symbol and o.held]:
+            for order in [o for o in self._live if o.body["symbol"] == symbol and o.held]:
                 side = 1 if order.held > 0 else -1
                 stopped = order.stop is not None and side * (now - order.stop) <= 0
                 hit = order.target is not None and side * (now - order.target) >= 0
@@ -267,7 +267,7 @@ class VenueBook:
 
     def _withdraw_symbol(self, closing: _Order) -> None:
         """A closing order takes the exits of what it closes; those brackets hold nothing any more."""
-        for order in self._orders:
+        for order in list(self._live):
             if order is not closing and order.body["symbol"] == closing.body["symbol"]:
                 self._withdraw(order)
 
@@ -313,10 +313,11 @@ class VenueBook:
 
     def _tell(self, kind: str, order: _Order, quantity: int, price: str, at: str) -> None:
         order.last_at = at
+        self._live = [one for one in self._live if not one.closed]
         held = {s: q for s, q in self._positions.items() if q}
         by_symbol = {s: abs(self._cost[s]) for s in held}
         exposure = sum(by_symbol.values(), D(0))
-        for other in self._orders:
+        for other in self._live:
             if other.working and not other.body["reduce_only"]:
                 symbol, dollars = other.body["symbol"], D(other.body["reference"]) * other.working
                 by_symbol[symbol] = by_symbol.get(symbol, D(0)) + dollars

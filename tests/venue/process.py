@@ -53,7 +53,7 @@ class VenueProcess:
         return Book(**found | {"events": [Event(**event) for event in found["events"]]})
 
     def summary(self) -> dict[str, Any]:
-        """Cash, equity, positions, and the working entries with the end of their session; no toxic touches this."""
+        """Cash, equity, positions, working entries, number of orders; no toxic touches this."""
         return dict(self._call("/control/summary", {}))
 
     def poison(self, *toxics: Toxic) -> None:
