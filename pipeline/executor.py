@@ -43,12 +43,13 @@ ENTRY, CLOSE = "entry", "close"
 
 
 class ExecutorSettings(Frozen):
-    """What every bracket carries to the venue."""
+    """What every bracket carries to the venue, and how long it may be there without its stop."""
 
     max_gap: Decimal = Field(
         Decimal("0.05"), gt=0, le=1, description="distance of the first price from the reference, as a fraction"
     )
     max_hold_sessions: int = Field(10, ge=1, le=250, description="sessions after which a position is closed")
+    stop_grace_s: int = Field(15, ge=1, le=600, description="seconds after its fill until an entry must have its stop")
 
 
 def client_order_id(environment: str, decision_id: str, symbol: str, side: Side, role: str) -> str:
@@ -310,23 +311,32 @@ class TradeExecutor:
 
     def _close(self, position: Position, as_of: datetime, reason: str) -> ExecutionResult:
         """One closing order, named by the act of flattening, so that repeating the act repeats nothing."""
-        act = hashlib.sha256(f"{as_of.isoformat()}\x1f{reason}\x1f{position.symbol}".encode()).hexdigest()[:24]
-        side = Side.SELL if position.quantity > 0 else Side.BUY
         try:
-            price = position.average_price
-            order = self._order(
-                decision_id=f"{FLATTEN_PREFIX}{act}",
-                symbol=position.symbol,
-                side=side,
-                quantity=abs(position.quantity),
-                levels=Levels(price, Decimal(0), Decimal(0), price, price, Decimal("0.0001")),
-                as_of=as_of,
-                reduce_only=True,
-            )
-            known = self._intents.create(order)
-            return self._send(known.order, order.good_until, as_of, under_halt=True)
+            order = self.closing(position, as_of, f"{as_of.isoformat()}\x1f{reason}")
+            return self.close(order, as_of, under_halt=True)
         except Exception as error:  # noqa: BLE001 - the others must still be flattened
-            return _failed("", position.symbol, side, error)
+            return _failed("", position.symbol, Side.SELL if position.quantity > 0 else Side.BUY, error)
+
+    # ---- one position ------------------------------------------------------------------------------------
+
+    def closing(self, position: Position, as_of: datetime, act: str) -> BracketOrder:
+        """The order that closes the whole position, named by the act; it ends no decision."""
+        name = hashlib.sha256(f"{act}\x1f{position.symbol}".encode()).hexdigest()[:24]
+        price = position.average_price
+        return self._order(
+            decision_id=f"{FLATTEN_PREFIX}{name}",
+            symbol=position.symbol,
+            side=Side.SELL if position.quantity > 0 else Side.BUY,
+            quantity=abs(position.quantity),
+            levels=Levels(price, Decimal(0), Decimal(0), price, price, Decimal("0.0001")),
+            as_of=as_of,
+            reduce_only=True,
+        )
+
+    def close(self, order: BracketOrder, as_of: datetime, *, under_halt: bool = False) -> ExecutionResult:
+        """Send a closing order, once; a repetition looks it up. Raises TransientError before it is sent only."""
+        known = self._intents.create(order)
+        return self._send(known.order, order.good_until, as_of, under_halt=under_halt)
 
 
 def _closed(gate: GateVerdict) -> Refusal | None:

@@ -67,12 +67,16 @@ def drain(bucket: int, at: str | None = None) -> Any:  # noqa: ARG001  # the buc
 
 
 def settle(at: str | None = None) -> Any:
-    """Look at orders and exits, book fills, end what became definite; in event time our book is reconciled too."""
+    """Look at orders and exits, book fills, end what became definite, close what has no stop.
+
+    In event time our book is reconciled too.
+    """
 
     def work(fleet: Runtime, as_of: datetime) -> str:
         settled = fleet.decider.settle(as_of)
+        bare = fleet.protection.look(as_of)
         drifts = fleet.reconciler.cycle(as_of) if fleet.settings.clock == "event" else ()
-        return ", ".join([f"{settled} settled", *map(str, drifts)])
+        return ", ".join([f"{settled} settled", *([f"{bare} without a stop"] if bare else []), *map(str, drifts)])
 
     return _run(work, None, at)
 

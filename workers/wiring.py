@@ -49,6 +49,7 @@ from workers.adapters.votes_cache import CachedVotes
 from workers.collect import Intake
 from workers.collectors import NullCollectorManager
 from workers.decide import Decider
+from workers.protection import Protection
 from workers.reconcile import Reconciler
 from workers.route import Router
 from workers.schedule import Scheduler
@@ -284,6 +285,12 @@ class Runtime:
             self.alarms,
             timedelta(seconds=self.settings.schedule.reservation_bound_s),
         )
+
+    @cached_property
+    def protection(self) -> Protection:
+        """Closes entries without a stop."""
+        grace = timedelta(seconds=self.settings.executor.stop_grace_s)
+        return Protection(self.intents, self.executor, self.alarms, grace)
 
     @cached_property
     def reconciler(self) -> Reconciler:

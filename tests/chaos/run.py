@@ -18,6 +18,7 @@ from tests.chaos.points import Points
 from tests.chaos.promises import Evidence, Limits, at_limit, broken, leg_states, untold_alarms, waiting
 from tests.chaos.report import Plan, Report, short_of
 from tests.venue.process import VenueProcess
+from tests.venue.toxics import Toxic
 from workers.adapters.embedded import EmbeddedServer
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.process import Heartbeat
@@ -50,6 +51,7 @@ SETTINGS: Final = {
     "FLEET_RISK__MAX_WEEK_LOSS": "0.5",
     "FLEET_RISK__MAX_ENTRIES_PER_HOUR_AFTER_LOSS": "100000",
     "FLEET_ORCHESTRATOR__BATCH_INTERVAL_SECONDS": "2",
+    "FLEET_EXECUTOR__STOP_GRACE_S": "2",
     "FLEET_SCHEDULE__SETTLE_INTERVAL_S": "1",
     "FLEET_SCHEDULE__JANITOR_INTERVAL_S": "2",
     "FLEET_SCHEDULE__RECONCILE_INTERVAL_S": "3",
@@ -67,6 +69,7 @@ QUIET_S: Final = 150.0
 MOVE_EVERY_S: Final = 0.3
 UPSET_EVERY_S: Final = 1.0
 ACCOUNT_LOST: Final = 0.05  # of the upsets
+STOP_REFUSED: Final = 0.3  # same
 LOOK_S: Final = 0.02
 TOP_UP_BELOW: Final = 40
 FEW: Final = 5
@@ -209,8 +212,8 @@ class ChaosRun:
     def _upset(self) -> None:
         """Somebody is asked to end; the server forgets its scripts, as after a restart, and now and then the account.
 
-        The book then begins anew with what the venue has, whoever dies meanwhile.
-        RQ's lock on its clean-up, which a dead worker holds for 15 minutes, times out.
+        The book then begins anew with what the venue has. Or the venue refuses a stop. RQ's lock on its clean-up, which
+        a dead worker holds for 15 minutes, times out.
         """
         if time.monotonic() < self._next_upset:
             return
@@ -222,6 +225,8 @@ class ChaosRun:
         rq.script_flush()
         if self._dice.random() < ACCOUNT_LOST:
             rq.delete(self._fleet.keys.account())
+        if self._dice.random() < STOP_REFUSED:
+            self._venue.poison(Toxic("no_stop"))
 
     def _now(self) -> str:
         return self._fleet.clock.now().isoformat()

@@ -1,6 +1,7 @@
 """Executor and settlement against a venue that lies, over memory and the real server: one order per id, ever."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from workers.adapters.breaker_redis import RedisBreaker
 from workers.adapters.broker_guarded import GuardedBroker
 from workers.adapters.broker_http import HttpBroker
 from workers.adapters.http_bounded import BoundedHttp
+from workers.protection import Protection
 from workers.settlement import Settlement
 
 #: What the decision's end is after each toxic met its POST and the venue then told the truth.
@@ -41,6 +43,7 @@ ENDS = {
     "huge": Outcome.EXECUTED,
     "same_page": Outcome.EXECUTED,
     "lost_page": Outcome.EXECUTED,
+    "no_stop": Outcome.EXECUTED,
     "refuse": Outcome.BROKER_REJECTED,
     "hang": Outcome.UNFILLED,
     "refuse_504": Outcome.UNFILLED,
@@ -52,7 +55,7 @@ ENDS = {
     "partial": None,
     "rest": None,
 }
-DEFINITE = {"none", "delay", "accept_422", "refuse", "partial", "rest", "same_page", "lost_page"}
+DEFINITE = {"none", "delay", "accept_422", "refuse", "partial", "rest", "no_stop", "same_page", "lost_page"}
 
 
 class Desk:
@@ -60,6 +63,7 @@ class Desk:
 
     def __init__(self, vault: Vault, breaker: BreakerSettings, limits: RiskSettings, *, hasty: bool = False) -> None:
         self.vault = vault
+        self.direction = Direction.LONG
         self.venue = LyingVenue(book=VenueBook(remembers_ids=False))
         vault.control.set(TradingState.ACTIVE, "ann", "test", NOW)
         sessions, market = WeekdaySessions(), FakeMarket({f"S{n}": D(100) for n in range(30)} | {"AAA": D(100)})
@@ -75,10 +79,11 @@ class Desk:
         self.settlement = Settlement(
             self.broker, vault.intents, vault.ledger, sessions, market, self.risk, vault.alarms
         )
+        self.protection = Protection(vault.intents, self.executor, vault.alarms, timedelta(seconds=15))
 
     def trade(self, symbol: str = "AAA", times: int = 1) -> ExecutionResult:
         """Decide and execute; `times` as often, as a job that is delivered again does."""
-        recommendation = a_recommendation(a_signal(symbol))
+        recommendation = a_recommendation(a_signal(symbol, self.direction))
         reservation = self.risk.check(recommendation, NOW)
         assert isinstance(reservation, Reservation), reservation
         results = [self.executor.execute(recommendation, reservation, an_open_gate(), NOW) for _ in range(times)]

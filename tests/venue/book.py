@@ -62,6 +62,7 @@ class _Order:
     filled: int = 0
     held: int = 0  # signed shares of this bracket's position
     fills: list[dict[str, Any]] = field(default_factory=list)
+    takes_stops: bool = True
     stop: Decimal | None = None
     target: Decimal | None = None
     reason: str = ""
@@ -124,13 +125,15 @@ class VenueBook:
         with self._lock:
             self._asked[client_order_id] += 1
 
-    def place(self, body: dict[str, Any], fill: int | None = None) -> tuple[int, dict[str, Any]]:
+    def place(
+        self, body: dict[str, Any], fill: int | None = None, *, takes_stops: bool = True
+    ) -> tuple[int, dict[str, Any]]:
         """Make the order; `fill` shares fill at once, None = all of them. Status and body of the answer."""
         with self._lock:
             name = str(body["client_order_id"])
             if self._remembers_ids and name in self._by_id:
                 return 422, {"code": "duplicate_client_order_id", "message": f"{name} is there"}
-            order = _Order(body)
+            order = _Order(body, takes_stops=takes_stops)
             no = self._refuses(order)
             if no:
                 return 403, {"code": no, "message": "refused by the venue"}
@@ -211,6 +214,7 @@ class VenueBook:
             self._book(order, role, order.sign * count, paid, at or body["submitted_at"])
             if not body["reduce_only"]:
                 order.held += order.sign * count
+            if not body["reduce_only"] and order.takes_stops:
                 order.stop = paid - order.sign * D(body["stop_distance"])
                 order.target = paid + order.sign * D(body["target_distance"])
             self._tell("filled", order, order.sign * count, str(paid), at or body["submitted_at"])

@@ -240,7 +240,8 @@ def _act(venue: LyingVenue, method: str, path: str, body: dict[str, Any], toxic:
     book, parts = venue.venue, urlsplit(path)
     name = unquote(parts.path.rsplit("/", 1)[-1])
     if method == "POST":
-        return book.place(body, {"partial": toxic.quantity, "rest": 0}.get(toxic.kind))
+        fill = {"partial": toxic.quantity, "rest": 0}.get(toxic.kind)
+        return book.place(body, fill, takes_stops=toxic.kind != "no_stop")
     if parts.path.startswith("/orders/"):
         found = book.cancel(name) if method == "DELETE" else book.order(name)
         return (200, found) if found is not None else (404, {"code": "unknown_order"})

@@ -18,6 +18,7 @@ KINDS = {
     "accept_422": "made, then status 422 duplicate_client_order_id",
     "deny_422": "status 422 duplicate_client_order_id, not made: a lie",
     "partial": "made, and only `quantity` shares fill at once",
+    "no_stop": "made and filled, and its stop and target are refused",
     "rest": "made, and nothing fills yet",
     "half_closed": "made, then half an answer and the socket is closed for writing",
     "reset": "made, then the connection is cut",

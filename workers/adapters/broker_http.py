@@ -20,7 +20,9 @@ after the one that said `next`. `order` is what was posted; it is missing for an
 order: `client_order_id decision_id symbol side quantity reduce_only reference stop_distance target_distance tick
 max_gap max_hold_sessions submitted_at good_until`; stop and target are placed at those distances from the entry's fill.
 report: `client_order_id symbol status filled_quantity fills [{fill_id side quantity price fee at role}] stop? target?
-reason closed`; fills oldest first, the words as in `pipeline.models`.
+reason closed`; fills oldest first, the words as in `pipeline.models`. `stop` and `target`: prices of the exits that
+work; what is held without a `stop` is closed after `executor.stop_grace_s`. A closing order ends the exits of what it
+closes.
 A refusal (4xx) is `{code, message?}`. 429 with `Retry-After` refuses a request unread.
 
 Only definite answers are returned. A question (GET) may be repeated within the call's bound; an order or a withdrawal
