@@ -57,7 +57,7 @@ def _words() -> argparse.ArgumentParser:
     words.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(100_000), help="posts, lies and dice"
     )
-    words.add_argument("--short", action="store_true", help="every point once, no counts to reach")
+    words.add_argument("--short", action="store_true", help="every point once, and a few hundred legs")
     words.add_argument("--legs", type=int, default=10_000, help="legs to reach in the long form")
     words.add_argument("--orders", type=int, default=2_300, help="orders at the venue to reach in the long form")
     words.add_argument("--max-seconds", type=float, default=1_800.0, help="when a run gives up")
@@ -73,7 +73,8 @@ def _plan(said: argparse.Namespace) -> Plan:
     if said.sabotage:
         return Plan(seed=said.seed, min_s=45, max_s=45, every_s=0.4, again=0.002)
     if said.short:
-        return Plan(seed=said.seed, min_s=45, max_s=min(said.max_seconds, 240), every_s=0.2, again=0.002)
+        most_s = min(said.max_seconds, 240)
+        return Plan(seed=said.seed, min_s=45, max_s=most_s, legs=400, orders=40, every_s=0.2, again=0.002)
     return Plan(
         seed=said.seed,
         min_s=60,
@@ -81,6 +82,7 @@ def _plan(said: argparse.Namespace) -> Plan:
         legs=said.legs,
         orders=said.orders,
         at_limit=3,
+        strict=True,
         every_s=0.5,
         again=0.002,
         toxics=0.01,

@@ -65,7 +65,7 @@ SETTINGS: Final = {
     "FLEET_LOG__LEVEL": "warning",
 }
 READY_S: Final = 30.0
-QUIET_S: Final = 150.0
+QUIET_S: Final = 300.0
 MOVE_EVERY_S: Final = 0.3
 UPSET_EVERY_S: Final = 1.0
 ACCOUNT_LOST: Final = 0.05  # of the upsets

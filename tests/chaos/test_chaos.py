@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_200)
 def test_no_promise_breaks_wherever_a_process_is_killed(tmp_path: Path) -> None:
     """A death right before and one right after each call of router, scheduler, watcher, worker and work-horse."""
     words = [

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.report import Plan, Report, short_of
 
-PLAN = Plan(seed=1, min_s=1, max_s=1, legs=10_000, orders=2_300, at_limit=3)
+PLAN = Plan(seed=1, min_s=1, max_s=1, legs=10_000, orders=2_300, at_limit=3, strict=True)
 
 
 def a_report(**facts: Any) -> Report:

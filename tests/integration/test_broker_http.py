@@ -156,6 +156,17 @@ def test_a_slow_answer_within_the_bound_is_an_answer(venue: LyingVenue) -> None:
     assert broker(venue).submit(an_order()).status is OrderStatus.FILLED
 
 
+def test_an_answer_that_comes_half_a_minute_late_is_none(venue: LyingVenue) -> None:
+    """30 s are more than any call may take: the order is there, and only a look-up says so."""
+    venue.poison(Toxic("delay", seconds=30))
+    with pytest.raises(BrokerError):
+        broker(venue, hasty=True).submit(an_order())
+
+    found = broker(venue).order("o-AAA")
+    assert found is not None
+    assert (found.status, venue.book().asked) == (OrderStatus.FILLED, {"o-AAA": 1})
+
+
 def test_a_venue_that_is_not_there_is_an_open_question() -> None:
     """Refused connections too: something in between may have sent it on."""
     with LyingVenue() as gone:
