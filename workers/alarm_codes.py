@@ -33,6 +33,7 @@ CODES: Final[dict[str, Code]] = {
     ),
     "order_restored": Code("warning", "an order that was forgotten here was taken up again", watched=False),
     "close_waiting": Code("critical", "a closing order outlived its session: a position without a stop", watched=False),
+    "no_stop": Code("critical", "an entry filled and the venue has no stop for it", watched=False),
     "venue_silent": Code("critical", "the venue could not be asked for its book", watched=False),
     "breaker_open": Code("critical", "the venue fails: it gets no entries"),
     # work

@@ -30,7 +30,7 @@ class Protection:
         """
         intents = self._intents.open()
         bare = [(intent, held) for intent in intents if (held := without_stop(intent, as_of, self._grace)) is not None]
-        self._alarms.quiet(NO_STOP, [intent.client_order_id for intent, _ in bare])
+        self._alarms.quiet(NO_STOP, as_of, [intent.client_order_id for intent, _ in bare])
         closing = {intent.symbol for intent in intents if intent.order.reduce_only}
         for intent, held in bare:
             words = (

@@ -14,12 +14,14 @@ from pipeline.models import Fill, FillRole, OrderReport, OrderStatus, Outcome, S
 from tests.chaos.market import ShortSessions
 from tests.chaos.promises import Evidence, Limits, broken
 from tests.delivery import a_message, a_result, a_runtime
-from tests.money import D, a_request, a_signal, an_order
+from tests.money import NOW, D, a_request, a_signal, an_order
 from tests.venue import VenueBook
+from workers.adapters.alarms import Alarm
 from workers.wiring import Runtime
 
 CASH = D(100_000)
 DEMO = Path(__file__).parents[2] / "config" / "demo"
+ALARM = Alarm("halted", "", "by ann", NOW)
 LIMITS = Limits(D("0.02"), D("0.03"), 3, same_side_s=60, per_symbol_per_minute=2, per_minute=4)
 
 
@@ -176,6 +178,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Scene], object]]] = {
     "a strike is left": ("left_behind: 1 strikes", lambda s: s.client.set("fleet:strikes:j", 1, ex=60)),
     "a job is left": ("left_behind: 1 jobs queued on immediate", job),
     "a job was taken": ("left_behind: 1 jobs taken", lambda s: s.client.rpush("rq:queue:immediate:intermediate", "j")),
+    "nobody is told of an alarm": ("alarms: nobody was told of", lambda s: s.fleet.alarms.sound(ALARM)),
     "a key lives for ever": ("lives: fleet:message:m7 has no TTL", lambda s: s.client.set("fleet:message:m7", "x")),
 }
 
