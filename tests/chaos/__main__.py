@@ -74,7 +74,7 @@ def _plan(said: argparse.Namespace) -> Plan:
         return Plan(seed=said.seed, min_s=45, max_s=45, every_s=0.4, again=0.002)
     if said.short:
         most_s = min(said.max_seconds, 240)
-        return Plan(seed=said.seed, min_s=45, max_s=most_s, legs=400, orders=40, every_s=0.2, again=0.002)
+        return Plan(seed=said.seed, min_s=45, max_s=most_s, legs=200, orders=10, every_s=0.2, again=0.002)
     return Plan(
         seed=said.seed,
         min_s=60,
