@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pydantic import Field
 
-from pipeline.consensus import ConsensusSettings, aggregate_sentiment, reach_consensus
+from pipeline.consensus import Consensus, ConsensusSettings, aggregate_sentiment, reach_consensus
 from pipeline.errors import FleetError, SymbolBusyError, TakenOverError, TransientError, UnreconciledError
 from pipeline.executor import TradeExecutor
 from pipeline.gate import MarketGate
@@ -224,9 +224,7 @@ class TradingOrchestrator:
             if not fresh:
                 return None
             earlier = self._lookback(symbol, votes, as_of)
-            consensus = reach_consensus(
-                decision_id, symbol, (*fresh, *earlier), as_of, self._consensus_settings, self._settings.min_consensus
-            )
+            consensus = self._consensus(decision_id, symbol, (*fresh, *earlier), as_of)
         except _RETRIED:
             raise
         except Exception as error:  # noqa: BLE001  # one symbol's failure never stops another's (seed)
@@ -243,6 +241,14 @@ class TradingOrchestrator:
             )
         legs = voting_legs(symbol, (*fresh, *earlier))
         return replace(self.decide(consensus.signal), aggregate=consensus.aggregate, legs=legs)
+
+    def agrees(self, symbol: str, votes: Sequence[Vote], as_of: datetime) -> bool:
+        """Whether `process_symbol_batch` would find a consensus in these votes; decides and writes nothing."""
+        fresh = self.unused(symbol, votes)
+        if not fresh:
+            return False
+        counted = (*fresh, *self._lookback(symbol, votes, as_of))
+        return self._consensus("", symbol, counted, as_of).signal is not None
 
     def unused(self, symbol: str, votes: Sequence[Vote]) -> list[Vote]:
         """Those of the votes that no decision with consensus counted yet."""
@@ -426,6 +432,10 @@ class TradingOrchestrator:
             self._journal.record([(result, result.legs)])
         self._backlog.finish(claim_id)
         return result
+
+    def _consensus(self, decision_id: str, symbol: str, votes: Sequence[Vote], as_of: datetime) -> Consensus:
+        numbers, least = self._consensus_settings, self._settings.min_consensus
+        return reach_consensus(decision_id, symbol, votes, as_of, numbers, least)
 
     def _lookback(self, symbol: str, votes: Sequence[Vote], as_of: datetime) -> list[Vote]:
         seconds = self._consensus_settings.lookback_s

@@ -62,14 +62,18 @@ class Intake:
 
     def append(self, messages: Sequence[AnalyzedMessage]) -> list[AnalyzedMessage]:
         """Append analyzed messages; an id that was accepted before is refused as `duplicate_id`."""
-        fresh = []
-        for message, is_new in zip(messages, self.inbox.append(messages), strict=True):
-            if is_new:
-                fresh.append(message)
-            else:
-                self.refused["duplicate_id"] = self.refused.get("duplicate_id", 0) + 1
-        self.accepted += len(fresh)
-        return fresh
+        is_new = self.inbox.append(messages)
+        self._count(is_new)
+        return [message for message, new in zip(messages, is_new, strict=True) if new]
+
+    def append_bodies(self, bodies: Sequence[tuple[str, bytes]]) -> None:
+        """The same for messages that are written already: id and body."""
+        self._count(self.inbox.append_bodies(bodies))
+
+    def _count(self, is_new: Sequence[bool]) -> None:
+        self.accepted += sum(is_new)
+        if repeated := len(is_new) - sum(is_new):
+            self.refused["duplicate_id"] = self.refused.get("duplicate_id", 0) + repeated
 
     def refuse(self, stage: str, reason: str, detail: str, raw: bytes) -> None:
         """Keep a line that cannot be used and count it."""

@@ -1,7 +1,7 @@
 """One job's worth of decisions: gather from Redis, let the orchestrator decide, record, then forget."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -114,6 +114,18 @@ class Decider:
             self._later(CONSENSUS, "consensus", ([claim_id],), batch.as_of, newest)
         return dict(Counter("busy" if batch.claim_id in busy else "decided" for batch in batches))
 
+    def agree(self, symbols: Collection[str], window_end: datetime) -> bool:
+        """Whether the votes of the window that ends then reach a consensus for any of the symbols. Decides nothing.
+
+        Event time only; one round trip. All votes up to then must be routed, all decisions before it made.
+        """
+        start = window_end - timedelta(seconds=self.interval_s)
+        since = min(start, window_end - timedelta(seconds=self.lookback_s)) - timedelta(milliseconds=1)
+        self.votes.forget()
+        self.votes.load(dict.fromkeys(symbols, (since, window_end)))
+        window = window_of(start, self.interval_s)
+        return any(self._agree(symbol, window, since, window_end) for symbol in symbols)
+
     def abandon_claim(self, claim_id: str, reason: str, as_of: datetime, job_id: str = "") -> None:
         """End every leg of a claim whose job failed too often; its votes are kept for a person's second try."""
         try:
@@ -154,6 +166,11 @@ class Decider:
             for window, votes in _by_window(claim.votes, self.interval_s)
             for window_end in (self._window_end(window),)
         ]
+
+    def _agree(self, symbol: str, window: int, since: datetime, window_end: datetime) -> bool:
+        votes = self.votes.votes(symbol, since, window_end)
+        own = [vote for vote in votes if window_of(vote.at, self.interval_s) == window]
+        return bool(own) and self.orchestrator.agrees(symbol, own, window_end)
 
     def _window_end(self, window: int) -> datetime:
         return datetime.fromtimestamp((window + 1) * self.interval_s, UTC)

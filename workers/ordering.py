@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pipeline.consensus import window_of
-from pipeline.models import Direction, Label
+from pipeline.models import Direction, Label, Vote
 from pipeline.router import Fate, Leg
 
 _DIRECTIONS = {Label.BULLISH: Direction.LONG, Label.BEARISH: Direction.SHORT}
@@ -16,34 +16,42 @@ _DIRECTIONS = {Label.BULLISH: Direction.LONG, Label.BEARISH: Direction.SHORT}
 class Planner:
     """Follows the legs of posts in order of time and knows which windows could reach a consensus.
 
-    It may name a moment at which nothing happens (a near-duplicate, one author twice), never miss one.
+    It may name a moment at which nothing happens (a near-duplicate, a vote that was used), never miss one.
+    `keep_s`: how long recent votes are kept; a window that was left alone is drained before its look-back is gone.
     """
 
     interval_s: int
     lookback_s: float
     min_votes: int
     max_list: int
+    keep_s: float = 86_400
+    suspects: frozenset[str] = frozenset()
     _window: int | None = None
+    _left: float | None = None
     _symbols: set[str] = field(default_factory=set)
-    _recent: dict[tuple[str, Direction], deque[float]] = field(default_factory=lambda: defaultdict(deque))
+    _recent: dict[tuple[str, Direction], deque[Vote]] = field(default_factory=lambda: defaultdict(deque))
     _waiting: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def closes_before(self, at: datetime) -> datetime | None:
-        """The end of the open window when `at` lies behind it and it could reach a consensus, else None."""
+        """The end of the open window when `at` lies behind it and it could reach a consensus, else None.
+
+        `suspects` are then the symbols that could.
+        """
         if self._window is None or window_of(at, self.interval_s) <= self._window:
             return None
         end = float((self._window + 1) * self.interval_s)
-        possible = any(self._could_agree(symbol, end) for symbol in self._symbols)
+        self.suspects = frozenset(symbol for symbol in self._symbols if self._could_agree(symbol, end))
+        self._left = end if self._left is None else self._left
         self._window = None
         self._symbols.clear()
-        return datetime.fromtimestamp(end, UTC) if possible else None
+        return datetime.fromtimestamp(end, UTC) if self.suspects else None
 
     def follow(self, legs: Iterable[Leg]) -> bool:
         """Take note of a post's legs; whether one of them is decided at once."""
         urgent = False
         for leg in legs:
             if leg.vote is not None and leg.symbol is not None:
-                self._note(leg.symbol, leg.vote.label, leg.vote.at)
+                self._note(leg.symbol, leg.vote)
                 urgent = urgent or leg.fate is Fate.URGENT
         return urgent
 
@@ -51,23 +59,30 @@ class Planner:
         """Whether a symbol's list is long enough to be drained now."""
         return max(self._waiting.values(), default=0) >= self.max_list
 
+    def overdue(self, at: datetime) -> bool:
+        """Whether a vote of `at` would push out what a window that was left alone still looks back on."""
+        return self._left is not None and at.timestamp() >= self._left - self.lookback_s + self.keep_s - self.interval_s
+
     def drained(self) -> None:
         """Every list was claimed."""
         self._waiting.clear()
+        self._left = None
 
-    def _note(self, symbol: str, label: Label, at: datetime) -> None:
-        self._window = window_of(at, self.interval_s)
+    def _note(self, symbol: str, vote: Vote) -> None:
+        self._window = window_of(vote.at, self.interval_s)
         self._symbols.add(symbol)
         self._waiting[symbol] += 1
-        if label in _DIRECTIONS:
-            self._recent[symbol, _DIRECTIONS[label]].append(at.timestamp())
+        if vote.label in _DIRECTIONS:
+            self._recent[symbol, _DIRECTIONS[vote.label]].append(vote)
 
     def _could_agree(self, symbol: str, end: float) -> bool:
         return any(self._votes_since(symbol, direction, end - self.lookback_s) for direction in Direction)
 
     def _votes_since(self, symbol: str, direction: Direction, since: float) -> bool:
-        times = self._recent[symbol, direction]
+        """Enough authors and texts: an author has one vote, and a text counts once."""
+        votes = self._recent[symbol, direction]
         oldest_counted = min(since, since + self.lookback_s - self.interval_s)
-        while times and times[0] < oldest_counted:
-            times.popleft()
-        return len(times) >= self.min_votes
+        while votes and votes[0].at.timestamp() < oldest_counted:
+            votes.popleft()
+        distinct = min(len({vote.by for vote in votes}), len({vote.text for vote in votes}))
+        return distinct >= self.min_votes

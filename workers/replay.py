@@ -1,8 +1,9 @@
 """Replays a recording through the real fleet: the driver is collector and clock, children route and work."""
 
+import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,14 +12,19 @@ from typing import Any
 
 from pipeline.book import apply_fill
 from pipeline.errors import FleetError
-from pipeline.models import TERMINAL, AnalyzedMessage, Fill, Position, SocialMessage
-from pipeline.router import DenyList, route
+from pipeline.models import TERMINAL, Fill, Position
+from pipeline.router import DenyList, Leg, route
+from workers.adapters.undone_redis import Undone
+from workers.adapters.wire_posts import post_of
+from workers.ahead import Ahead, Failure
 from workers.collect import Intake
 from workers.ordering import Planner
 from workers.wiring import Runtime
 
 CHUNK = 200
 STREAM_BOUND = 4_000
+PAUSE_S = 0.0005
+_CLAIM_NUMBER = re.compile(r"-\d+-w(?=\d+$)")  # S-n-wWINDOW, in event time
 FREE_RUN_TICK_S = 0.25
 STUCK_AFTER_S = 300.0
 FINAL_ROUNDS = 30
@@ -32,6 +38,15 @@ class ReplayOptions:
     speed: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A line that is a post: when it was known, its id."""
+
+    at: datetime
+    message_id: str
+    line: bytes
+
+
 @dataclass(slots=True)
 class Replay:
     """One run. `tend` is called while waiting (keep children alive); `progress(done, total, at)` shows the way."""
@@ -42,9 +57,9 @@ class Replay:
     progress: Callable[[int, int, datetime | None], None]
     _intake: Intake = field(init=False)
     _planner: Planner = field(init=False)
-    _pending: list[AnalyzedMessage] = field(default_factory=list)
-    _followup_ms: int | None = None
-    _open_ms: int | None = None
+    _ahead: Ahead = field(init=False)
+    _pending: list[tuple[str, bytes]] = field(default_factory=list)
+    _undone: Undone = field(default=Undone(0, 0, None, None))
     _woken: datetime | None = None
     _started: float = 0.0
     _first_event: datetime | None = None
@@ -53,6 +68,7 @@ class Replay:
         """Build the collector's hands and the planner from the fleet's settings."""
         settings = self.fleet.settings
         self._intake = self.fleet.intake()
+        self._ahead = Ahead(settings, self.fleet.analyzer)
         self._planner = Planner(
             interval_s=settings.orchestrator.batch_interval_seconds,
             lookback_s=settings.consensus.lookback_s,
@@ -63,11 +79,13 @@ class Replay:
     def run(self, lines: Iterable[bytes]) -> dict[str, Any]:
         """Push every line through the fleet, wait until nothing is left to decide; the summary."""
         self._started = time.monotonic()
-        posts = [post for line in lines if (post := self._intake.parse(line, None)) is not None]
-        posts.sort(key=lambda post: (post.received_at, post.message_id))
+        parsed = ((line, self._intake.parse(line, None)) for line in lines)
+        posts = [Recorded(post.received_at, post.message_id, line) for line, post in parsed if post is not None]
+        posts.sort(key=lambda post: (post.at, post.message_id))
         walk = self._run_ordered if self.options.ordered else self._run_free
-        walk(posts)
-        last = posts[-1].received_at if posts else None
+        with self._ahead.bodies([post.line for post in posts]) as bodies:
+            walk(posts, bodies)
+        last = posts[-1].at if posts else None
         if last is not None:
             self._finish(last)
         self.progress(len(posts), len(posts), last)
@@ -75,21 +93,19 @@ class Replay:
 
     # ---- in order ----
 
-    def _run_ordered(self, posts: Sequence[SocialMessage]) -> None:
-        for done, (post, message) in enumerate(self._analyzed(posts)):
-            self._pace(post.received_at)
-            self._live_until(post.received_at)
-            self._pending.append(message)
-            urgent = self._planner.follow(self._legs(message))
+    def _run_ordered(self, posts: Sequence[Recorded], bodies: Iterable[bytes | Failure]) -> None:
+        for done, (post, body) in enumerate(zip(posts, bodies, strict=True)):
+            self._pace(post.at)
+            self._live_until(post.at)
+            urgent = self._planner.follow(self._legs(post, body))
             if urgent:
                 self._let_everything_end()
-                self._look_ahead()
             elif self._planner.full():
-                self._drain(post.received_at)
+                self._drain(post.at)
             elif len(self._pending) >= CHUNK:
                 self._push()
             if done % CHUNK == 0:
-                self.progress(done, len(posts), post.received_at)
+                self.progress(done, len(posts), post.at)
 
     def _live_until(self, at: datetime) -> None:
         """Let everything that is due before or at `at` happen, in order of time."""
@@ -97,16 +113,24 @@ class Replay:
         while (due := self._next_due(closed)) is not None and due <= at:
             if due == closed:
                 closed = None
-                self._drain(due)
+                self._close(due)
             else:
                 self._wake(due)
+        if self._planner.overdue(at):
+            self._drain(at)
+
+    def _close(self, window_end: datetime) -> None:
+        """Drain the lists where a consensus is certain, once every vote of the window is routed."""
+        self._let_everything_end()
+        if self.fleet.decider.agree(self._planner.suspects, window_end):
+            self._drain(window_end)
 
     def _next_due(self, closed: datetime | None) -> datetime | None:
         """The earliest of the window's end, the next follow-up and the next open.
 
         What was woken and is still there is due again after the delay of a busy symbol, as it would be live.
         """
-        known = (self._followup_ms, self._open_ms)
+        known = (self._undone.followup_ms, self._undone.open_ms)
         moments = [datetime.fromtimestamp(ms / 1000, UTC) for ms in known if ms is not None]
         if self._woken is not None:
             again = self._woken + timedelta(seconds=self.fleet.settings.schedule.busy_delay_s)
@@ -115,48 +139,39 @@ class Replay:
 
     def _drain(self, at: datetime) -> None:
         self._let_everything_end()
-        self.fleet.scheduler.queue_drain(at, event_time=True)
+        self.fleet.scheduler.drain(at.isoformat())
         self._planner.drained()
         self._let_everything_end()
-        self._look_ahead()
 
     def _wake(self, at: datetime) -> None:
         """Held signals and follow-ups whose moment has come; in order one by one, whatever the number of workers."""
         at_once = 1 if self.options.ordered else 500
         self._let_everything_end()
-        while self._open_ms is not None and self._open_ms <= at.timestamp() * 1000:
-            before = self._open_ms
-            again = self._woken is not None and before <= self._woken.timestamp() * 1000
+        while (opened := self._undone.open_ms) is not None and opened <= at.timestamp() * 1000:
+            again = self._woken is not None and opened <= self._woken.timestamp() * 1000
             self.fleet.scheduler.queue_release(at, again=again)
             self._let_everything_end()
-            self._look_ahead()
-            if self._open_ms == before:
+            if self._undone.open_ms == opened:
                 break
         while self.fleet.scheduler.queue_followups(at, at_once):
             self._let_everything_end()
-        self._look_ahead()
         self._woken = at
-
-    def _look_ahead(self) -> None:
-        """What the last decisions left for later."""
-        self._followup_ms = self.fleet.followups.next_due_ms()
-        self._open_ms = self.fleet.scheduler.held.next_open_ms()
 
     # ---- free run ----
 
-    def _run_free(self, posts: Sequence[SocialMessage]) -> None:
+    def _run_free(self, posts: Sequence[Recorded], bodies: Iterable[bytes | Failure]) -> None:
         next_tick = time.monotonic() + FREE_RUN_TICK_S
-        for done, (post, message) in enumerate(self._analyzed(posts)):
-            self._pace(post.received_at)
-            self._pending.append(message)
+        for done, (post, body) in enumerate(zip(posts, bodies, strict=True)):
+            self._pace(post.at)
+            self._take(post, body)
             if len(self._pending) < CHUNK and done + 1 < len(posts):
                 continue
             self._push()
-            self._wait(lambda: self.fleet.inbox.waiting() < STREAM_BOUND)
+            self._wait(lambda undone: undone.messages < STREAM_BOUND)
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + FREE_RUN_TICK_S
-                self._tick(post.received_at)
-                self.progress(done, len(posts), post.received_at)
+                self._tick(post.at)
+                self.progress(done, len(posts), post.at)
         self._push()
 
     def _tick(self, at: datetime) -> None:
@@ -179,7 +194,6 @@ class Replay:
             self._wake(at)
             self.fleet.scheduler.queue_settle(at)
             self._let_everything_end()
-            self._look_ahead()
             now = self._unfinished()
             rounds, before = (0 if now != before else rounds + 1), now
             if rounds >= FINAL_ROUNDS:
@@ -187,7 +201,7 @@ class Replay:
 
     def _unfinished(self) -> tuple[int, int | None, int | None]:
         """Interim legs, the next follow-up and the next open: all nothing when the recording is done."""
-        return self.interim(), self._followup_ms, self._open_ms
+        return self.interim(), self._undone.followup_ms, self._undone.open_ms
 
     def _next_close(self, at: datetime) -> datetime:
         return self.fleet.sessions.session_of(at + timedelta(seconds=1)).close
@@ -199,36 +213,43 @@ class Replay:
 
     # ---- inside ----
 
-    def _analyzed(self, posts: Sequence[SocialMessage]) -> Iterator[tuple[SocialMessage, AnalyzedMessage]]:
-        return ((post, message) for post in posts if (message := self._intake.analyze(post)) is not None)
-
-    def _legs(self, message: AnalyzedMessage) -> Any:
+    def _legs(self, post: Recorded, body: bytes | Failure) -> tuple[Leg, ...]:
+        """Where the post's legs will go, as the router decides; none for one that could not be analyzed."""
+        if not self._take(post, body) or isinstance(body, Failure):
+            return ()
         settings = self.fleet.settings
-        threshold = settings.orchestrator.immediate_threshold
-        return route(message, message.message.received_at, DenyList(), settings.router, threshold)
+        return route(post_of(body), post.at, DenyList(), settings.router, settings.orchestrator.immediate_threshold)
+
+    def _take(self, post: Recorded, body: bytes | Failure) -> bool:
+        """Hand it over with the next chunk; False after it was kept as a dead letter."""
+        if isinstance(body, Failure):
+            self._intake.refuse("analyzer", "analyzer_error", body.words, post.line)
+            return False
+        self._pending.append((post.message_id, body))
+        return True
 
     def _push(self) -> None:
-        self._intake.append(self._pending)
+        self._intake.append_bodies(self._pending)
         self._pending = []
 
     def _let_everything_end(self) -> None:
         """Push what is pending, then wait until it is routed and no job is left."""
         self._push()
-        self._wait(lambda: self.fleet.inbox.waiting() == 0)
-        self._wait(lambda: self.fleet.queues.busy() == 0)
+        self._wait(lambda undone: undone.is_idle)
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
+    def _wait(self, condition: Callable[[Undone], bool]) -> None:
         deadline = time.monotonic() + STUCK_AFTER_S
-        pause = 0.0005
-        while not condition():
+        pause = PAUSE_S
+        while not condition(undone := self.fleet.undone.look()):
             self.tend()
             time.sleep(pause)
-            pause = min(pause * 1.3, 0.02)
+            pause = min(pause * 1.1, 0.02)
             if time.monotonic() > deadline:
                 raise FleetError(
-                    f"the fleet made no progress for {STUCK_AFTER_S:g} s: {self.fleet.inbox.waiting()} messages and "
-                    f"{self.fleet.queues.busy()} jobs are waiting; look at the children's logs in the data folder"
+                    f"the fleet made no progress for {STUCK_AFTER_S:g} s: {undone.messages} messages and "
+                    f"{undone.jobs} jobs are waiting; look at the children's logs in the data folder"
                 )
+        self._undone = undone
 
     def _pace(self, at: datetime) -> None:
         if self.options.speed is None:
@@ -263,8 +284,14 @@ class Replay:
         }
 
     def _digest(self) -> str:
-        """16 hexadecimal digits of every decision's end and every fill: equal digests mean equal runs."""
-        ends = sorted(f"{end['id']} {end['outcome']} {end['rule']} {end['at']}" for end in self.fleet.journal.ends())
+        """16 hexadecimal digits of every decision's end and every fill: equal digests mean equal runs.
+
+        The number of a claim is left out: how often the lists were taken decides nothing.
+        """
+        ends = sorted(
+            f"{_CLAIM_NUMBER.sub('-w', end['id'])} {end['outcome']} {end['rule']} {end['at']}"
+            for end in self.fleet.journal.ends()
+        )
         fills = [f"{f.symbol} {f.side} {f.quantity} {f.price} {f.at} {f.role}" for f in self.fleet.ledger.fills()]
         return sha256("\n".join([*ends, *fills]).encode()).hexdigest()[:16]
 

@@ -45,6 +45,7 @@ from workers.adapters.rq_factory import JobQueues
 from workers.adapters.standing_redis import StandingReader
 from workers.adapters.state_redis import RedisState
 from workers.adapters.truth import NoTruth, RedisTruth, Truth
+from workers.adapters.undone_redis import RedisUndone
 from workers.adapters.votes_cache import CachedVotes
 from workers.collect import Intake
 from workers.collectors import NullCollectorManager
@@ -150,6 +151,11 @@ class Runtime:
             lease_s=workers.job_lease_s,
             keys=self.keys,
         )
+
+    @cached_property
+    def undone(self) -> RedisUndone:
+        """What is still to be done."""
+        return RedisUndone(self.client, self.keys, self.queues)
 
     @cached_property
     def scheduler(self) -> Scheduler:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.models import Direction, Label, Outcome
-from tests.delivery import NOON, a_message, a_runtime, assert_bounded, later, routed
+from tests.delivery import NOON, a_message, a_runtime, assert_bounded, later, routed, types_of, whole_keyspace
 from tests.money import a_request
 from workers.wiring import Runtime
 
@@ -149,6 +149,31 @@ def test_event_time_cuts_a_claim_into_its_minutes(fleet: Runtime) -> None:
     assert fleet.decider.claims([claim], NOON) == {"decided": 2}
     assert fleet.journal.outcome(f"{claim}-w{window}") is Outcome.SUBMITTED
     assert fleet.journal.outcome(f"{claim}-w{window + 1}") is Outcome.NO_CONSENSUS
+
+
+@pytest.mark.parametrize(
+    ("votes", "agrees"),
+    [
+        (("bullish", "bullish"), True),
+        (("bullish", "bearish"), False),
+        (("bullish", "bullish", "neutral", "neutral"), False),
+    ],
+)
+def test_whether_a_window_agrees_is_known_before_it_is_drained(
+    fleet: Runtime, votes: tuple[str, ...], *, agrees: bool
+) -> None:
+    """A replay waits for a drain only then: the drain finds the same, and asking writes nothing."""
+    accept(fleet, *(a_message(f"m{n}", symbols=("ZELK",), label=Label(word)) for n, word in enumerate(votes)))
+    before = types_of(whole_keyspace(fleet.client))
+
+    assert fleet.decider.agree({"ZELK", "TVRN"}, later(60)) is agrees
+    assert not fleet.decider.agree({"ZELK"}, later(120))  # the next window has no vote of its own
+    assert types_of(whole_keyspace(fleet.client)) == before
+    (claim,) = fleet.backlog.claim()
+    fleet.decider.claims([claim], later(60))
+    found = fleet.journal.outcome(f"{claim}-w{int(NOON.timestamp()) // 60}")
+    assert (found is not Outcome.NO_CONSENSUS) is agrees
+    assert not fleet.decider.agree({"ZELK"}, later(60))  # what a decision counted counts no more
 
 
 def test_a_vote_of_the_last_quarter_hour_counts_along_once(fleet: Runtime) -> None:

@@ -31,6 +31,7 @@ class CsvMarketData(SeriesMarketData):
         self._folder = _existing(folder)
         self._daily_folder = None if daily_folder is None else _existing(daily_folder)
         self._versions: dict[str, tuple[int, ...]] = {}
+        self._files: dict[str, tuple[Path, ...]] = {}
 
     def bars(self, symbol: str, as_of: datetime, count: int) -> Bars:
         """As the port says, of the files as they are now."""
@@ -77,12 +78,17 @@ class CsvMarketData(SeriesMarketData):
 
     def _follow(self, symbol: str) -> None:
         """Forget what was read of files that changed since: two system calls, no reading."""
-        name = file_name(checked(symbol))
-        folders = (self._folder,) if self._daily_folder is None else (self._folder, self._daily_folder)
-        version = tuple(part for folder in folders for part in file_version(folder / name))
+        files = self._files.get(symbol) or self._files_of(symbol)
+        version = tuple(part for file in files for part in file_version(file))
         if self._versions.get(symbol) != version:
             self.forget(symbol)
             self._versions[symbol] = version
+
+    def _files_of(self, symbol: str) -> tuple[Path, ...]:
+        name = file_name(checked(symbol))
+        folders = (self._folder,) if self._daily_folder is None else (self._folder, self._daily_folder)
+        files = self._files[symbol] = tuple(folder / name for folder in folders)
+        return files
 
     def _problems(self, folder: Path) -> list[str]:
         problems: list[str] = []

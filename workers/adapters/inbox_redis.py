@@ -37,12 +37,16 @@ class RedisInbox:
 
     def append(self, messages: Sequence[AnalyzedMessage]) -> list[bool]:
         """Accept messages in order; False for an id that was accepted before. One round trip."""
-        if not messages:
+        return self.append_bodies([(message.message_id, message.model_dump_json()) for message in messages])
+
+    def append_bodies(self, bodies: Sequence[tuple[str, str | bytes]]) -> list[bool]:
+        """The same for messages that are written already: id and body."""
+        if not bodies:
             return []
         pipe = self._redis.pipeline(transaction=False)
-        for message in messages:
-            keys = [self._keys.message(message.message_id), self._keys.analyzed(), self._keys.tally()]
-            self._accept(keys=keys, args=[message.model_dump_json(), message.message_id, MESSAGE_TTL_S], client=pipe)
+        for name, body in bodies:
+            keys = [self._keys.message(name), self._keys.analyzed(), self._keys.tally()]
+            self._accept(keys=keys, args=[body, name, MESSAGE_TTL_S], client=pipe)
         return [bool(answer) for answer in pipe.execute()]
 
     def bury(self, stage: str, reason: str, detail: str, raw: bytes, *, refused: bool = True) -> None:

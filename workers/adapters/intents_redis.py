@@ -13,7 +13,7 @@ from workers.adapters.intents_memory import sending_refusal
 from workers.adapters.keys import EXECUTION_TTL_S, OUTCOME_TTL_S, Keys, to_ms
 from workers.adapters.redis_edge import asking_redis
 from workers.adapters.truth import UNTRUSTED as _UNTRUSTED
-from workers.adapters.wire import dump, load
+from workers.adapters.wire import dump, load_frozen
 
 # Begin a run of a decision: the server's clock in microseconds, or one more than the last run's id. The clock makes
 # ids grow even when a crashed server forgot the last second's runs.
@@ -171,6 +171,18 @@ if redis.call('HGET', KEYS[1], 'state') == 'DONE' then
 end
 """
 
+# What was sent and is not both DONE and acknowledged.
+# KEYS: 1 open intents. ARGV: 1 prefix
+# Returns: name, HGETALL of its intent, ... Cost: O(open).
+OPEN = """
+local found = {}
+for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  found[#found + 1] = name
+  found[#found + 1] = redis.call('HGETALL', ARGV[1] .. ':intent:' .. name)
+end
+return found
+"""
+
 
 class RedisIntents:
     """Intents of the whole fleet.
@@ -193,6 +205,7 @@ class RedisIntents:
         self._mark_sent = client.register_script(MARK_SENT)
         self._record = client.register_script(RECORD)
         self._acknowledge = client.register_script(ACKNOWLEDGE)
+        self._open = client.register_script(OPEN)
 
     def begin(self, decision_id: str) -> Execution:
         """Start a run of the decision; every earlier run is taken over."""
@@ -260,16 +273,14 @@ class RedisIntents:
                 self._acknowledge(keys=[self._keys.intent(name), self._keys.open_intents()], args=[name, OUTCOME_TTL_S])
 
     def open(self) -> tuple[Intent, ...]:
-        """Intents that were sent and are not yet both DONE and acknowledged, by client order id."""
+        """Intents that were sent and are not yet both DONE and acknowledged, by client order id. One round trip."""
         with asking_redis():
-            names = sorted(self._redis.smembers(self._keys.open_intents()))
-            if not names:
-                return ()
-            pipe = self._redis.pipeline(transaction=False)
-            for name in names:
-                pipe.hgetall(self._keys.intent(name))
-            rows = pipe.execute()
-        return tuple(_intent(name, row) for name, row in zip(names, rows, strict=True) if row)
+            flat = self._open(keys=[self._keys.open_intents()], args=[self._keys.prefix])
+        return tuple(
+            _intent(name, dict(zip(row[::2], row[1::2], strict=True)))
+            for name, row in sorted(zip(flat[::2], flat[1::2], strict=True))
+            if row
+        )
 
     def get(self, client_order_id: str) -> Intent | None:
         """One intent."""
@@ -297,8 +308,8 @@ def _intent(client_order_id: str, row: dict[str, str]) -> Intent:
         decision_id=row["decision"],
         symbol=row["symbol"],
         state=row["state"],
-        order=load(BracketOrder, row["order"]),
-        report=load(OrderReport, report) if report else None,
+        order=load_frozen(BracketOrder, row["order"]),
+        report=load_frozen(OrderReport, report) if report else None,
         booked=int(row["booked"]),
         entry_settled=row["settled"] == "1",
     )

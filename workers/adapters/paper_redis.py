@@ -12,7 +12,7 @@ from workers.adapters.keys import OUTCOME_TTL_S, Keys
 from workers.adapters.paper import Transition
 from workers.adapters.paper_book import PaperOrder
 from workers.adapters.redis_edge import asking_redis
-from workers.adapters.wire import dump, load
+from workers.adapters.wire import dump, load, load_frozen
 
 # One transition of one order: order, cash, position and mark together, if they still are what was read.
 # KEYS: 1 order, 2 working orders, 3 positions, 4 marks, 5 account
@@ -62,7 +62,7 @@ class RedisPaperStore:
             return ()
         with asking_redis():
             texts = self._redis.mget([self._keys.paper_order(name) for name in client_order_ids])
-        return tuple(load(PaperOrder, text) if text else None for text in texts)
+        return tuple(load_frozen(PaperOrder, text) if text else None for text in texts)
 
     def working(self) -> tuple[str, ...]:
         """Names of the orders with something that can fill, sorted."""

@@ -125,7 +125,7 @@ def _completed(series: Bars, as_of: datetime) -> int:
     """How many bars are complete at `as_of`."""
     if as_of.tzinfo is None:
         raise ValueError(f"{as_of.isoformat()} has no time zone; times are aware UTC")
-    return int(np.searchsorted(series.end, as_of.timestamp(), side="right"))
+    return int(series.end.searchsorted(as_of.timestamp(), side="right"))
 
 
 def _last(series: Bars, as_of: datetime, count: int) -> Bars:

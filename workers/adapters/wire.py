@@ -1,6 +1,6 @@
 """Nouns as JSON text for Redis: a schema version first, decimals as strings, times in ISO, sets sorted."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -20,6 +20,12 @@ def load(kind: type[T], text: str) -> T:
     name: Any = kind
     value: T = _adapter(name).validate_json(text)
     return value
+
+
+@lru_cache(maxsize=4096)
+def load_frozen(kind: type[T], text: str) -> T:
+    """The same for a noun that nothing can change: a text that was read before is not read again."""
+    return load(kind, text)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -29,9 +30,11 @@ def legs(
     confidence: float = 0.8,
     symbols: tuple[str, ...] = ("AAPL",),
     age_s: float = 0,
+    **facts: Any,
 ) -> tuple[Leg, ...]:
-    """The legs of one post of an author and a text of its own."""
-    message = a_message(label, confidence, symbols=symbols, number=number, author=f"author-{number}", at=at)
+    """The legs of one post of an author and a text of its own, unless the facts say otherwise."""
+    author = facts.pop("author", f"author-{number}")
+    message = a_message(label, confidence, symbols=symbols, number=number, author=author, at=at, **facts)
     return route(message, at + timedelta(seconds=age_s), DenyList(), RouterSettings(), 0.85)
 
 
@@ -65,6 +68,37 @@ def test_a_window_that_cannot_agree_is_not_named(labels: tuple[str, ...]) -> Non
         planner.follow(legs(number, label))
 
     assert planner.closes_before(later(60)) is None
+
+
+@pytest.mark.parametrize("alike", [{"author": "ann"}, {"fingerprint": "the same words"}])
+def test_one_author_or_one_text_twice_cannot_agree(alike: dict[str, Any]) -> None:
+    """An author has one vote and a text counts once: two posts of ann, or of one text, are one vote."""
+    planner = a_planner()
+    planner.follow((*legs(1, **alike), *legs(2, **alike)))
+
+    assert planner.closes_before(later(60)) is None
+
+
+def test_the_symbols_that_could_agree_are_named_with_their_window() -> None:
+    """MSFT's lone vote is no suspect."""
+    planner = a_planner()
+    planner.follow((*legs(1), *legs(2), *legs(3, symbols=("MSFT",))))
+    planner.closes_before(later(60))
+
+    assert planner.suspects == {"AAPL"}
+
+
+def test_a_window_that_was_left_alone_is_overdue_before_its_look_back_is_gone() -> None:
+    """Kept a day, 12:01:00 - 900 s + 86,400 s - 60 s = 11:45:00 of the next day; a drain settles it."""
+    planner = a_planner()
+    planner.follow(legs(1))
+    assert not planner.overdue(later(86_400))
+    planner.closes_before(later(3_600))
+
+    assert not planner.overdue(later(86_400 - 900 - 0.001))
+    assert planner.overdue(later(86_400 - 900))
+    planner.drained()
+    assert not planner.overdue(later(90_000))
 
 
 def test_votes_of_two_symbols_do_not_add_up() -> None:
