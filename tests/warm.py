@@ -170,3 +170,15 @@ def connections(pid: int) -> dict[str, int]:
     links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115
     inodes = {link[8:-1] for link in links if link.startswith("socket:")}
     return {inode: ports[inode] for inode in inodes & ports.keys()}
+
+
+def spoken(client: Any, worker: int, what: Callable[[], object]) -> list[str]:
+    """The commands that the worker of this process id sent while `what` was done, scripts as one word."""
+    ports = {str(port) for port in connections(worker).values()}
+    with client.monitor() as monitor:
+        what()
+        client.echo("the end")
+        heard: list[dict[str, Any]] = []
+        while not heard or "the end" not in heard[-1]["command"]:
+            heard.append(monitor.next_command())
+    return [entry["command"].split()[0] for entry in heard if entry["client_port"] in ports]

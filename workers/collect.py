@@ -21,6 +21,8 @@ from workers.adapters.source_stdin import StdinSource
 if TYPE_CHECKING:
     from workers.wiring import Runtime
 
+PATIENCE_S = 0.5  # a turn waits so long for a first post, in the source: it is handed over when it comes
+
 log = structlog.get_logger()
 
 
@@ -132,7 +134,7 @@ def build_collector(fleet: "Runtime") -> Collector:
     elif source.path is None:
         raise SettingsError("source.path is not set; valid: a file of JSON lines (FLEET_SOURCE__PATH)")
     else:
-        feed = JsonlSource(source.path, tail=source.tail)
+        feed = JsonlSource(source.path, tail=source.tail, patience_s=PATIENCE_S)
     marks = RedisMarks(fleet.client, fleet.keys)
     collector = Collector(
         fleet.intake(),

@@ -1,19 +1,23 @@
 """What collecting a post costs beside its analysis: parsed, analyzed by one that knows the answer, appended.
 
-`python -m tests.benchmarks.bench_collect [--rounds N] [--json FILE]` prints a markdown table.
+200 posts a turn. `python -m tests.benchmarks.bench_collect [--rounds N] [--quick]` prints a markdown table.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import orjson
 
 from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage, TickerReading
-from tests.benchmarks.rates import Sample, a_fleet, measured, reference, run
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.plan import Plan, alone
+from tests.benchmarks.rates import a_fleet, figure, measured, reference
 from tests.delivery import NOON
 from workers.collect import Intake
 
 POSTS: Final = 20_000
 CHUNK: Final = 200
+NAME: Final = "collector: trivial analyzer, messages/s"
 SENTIMENT: Final = Sentiment(label=Label.BULLISH, score=0.5, confidence=0.7, model="trivial")
 TICKERS: Final = TickerReading(symbols=("AAPL",), primary="AAPL", cashtags=1)
 
@@ -34,22 +38,22 @@ def line(number: int) -> bytes:
     return orjson.dumps(post | {"text": f"$AAPL number {number} " + "is what people talk about today, " * 4})
 
 
-def one_round() -> list[Sample]:
+def rounds(plan: Plan) -> Iterator[Figure]:
     """The reference, then the posts."""
-    lines = [line(number) for number in range(POSTS)]
+    count = POSTS // 10 if plan.quick else POSTS
+    lines = [line(number) for number in range(count)]
     with a_fleet() as fleet:
-        samples = [reference(fleet.client)]
+        base = reference(fleet.client)
         intake = Intake(fleet.inbox, TrivialAnalyzer())
 
         def work() -> None:
-            for start in range(0, POSTS, CHUNK):
+            for start in range(0, count, CHUNK):
                 intake.take(lines[start : start + CHUNK], NOON)
 
-        samples.append(measured("collect, 200 a turn", POSTS, fleet.client, work))
-        if intake.accepted != POSTS:
-            raise RuntimeError(f"accepted {intake.accepted}; valid: {POSTS}")
-    return samples
+        yield figure("collector", NAME, measured(NAME, count, fleet.client, work), base)
+        if intake.accepted != count:
+            raise RuntimeError(f"accepted {intake.accepted}; valid: {count}")
 
 
 if __name__ == "__main__":
-    run(__doc__, "posts", one_round)
+    alone(__doc__, rounds)

@@ -1,17 +1,15 @@
 """What a buffered vote costs in Redis: its list, recent votes, its leg's outcome and the memory of its text.
 
 The message's body, which waits there for seven days whether its legs wait or not, is told beside it. How it grows: 10
-to 10,000 symbols, 1,000 votes to a million. `python -m tests.benchmarks.bench_memory [--most N] [--json FILE]` prints
-a markdown table.
+to 10,000 symbols, 1,000 votes to a million. `python -m tests.benchmarks.bench_memory [--quick]` prints a table.
 """
 
-import argparse
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pipeline.router import DenyList, RouterSettings, route
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.plan import Plan, alone
 from tests.benchmarks.rates import a_fleet, posts
 from tests.delivery import NOON
 from workers.adapters.keys import MESSAGE_TTL_S
@@ -21,18 +19,8 @@ CASES: Final = ((1_000, 10), (10_000, 10), (100_000, 10), (100_000, 1_000), (100
 CHUNK: Final = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """One case: bytes of Redis' memory a vote, and a body."""
-
-    votes: int
-    symbols: int
-    bytes_per_vote: float
-    bytes_per_body: float
-
-
-def measure(fleet: Runtime, votes: int, symbols: int) -> Size:
-    """Fill the empty server."""
+def measure(fleet: Runtime, votes: int, symbols: int) -> tuple[float, float]:
+    """Fill the empty server: bytes of its memory a vote, and a body."""
     fleet.client.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call] # the other way the memory is freed later
     empty = used(fleet)
     for start in range(0, votes, CHUNK):
@@ -44,7 +32,7 @@ def measure(fleet: Runtime, votes: int, symbols: int) -> Size:
     for one in bodies:
         pipe.set(fleet.keys.message(one.message_id), one.model_dump_json(), ex=MESSAGE_TTL_S)
     pipe.execute()
-    return Size(votes, symbols, (buffered - empty) / votes, (used(fleet) - buffered) / len(bodies))
+    return (buffered - empty) / votes, (used(fleet) - buffered) / len(bodies)
 
 
 def used(fleet: Runtime) -> int:
@@ -53,20 +41,14 @@ def used(fleet: Runtime) -> int:
     return int(facts["used_memory_dataset"])
 
 
-def main() -> None:
-    """Measure, print the table, keep the sizes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--most", type=int, default=1_000_000, help="votes in the largest case (default 1,000,000)")
-    parser.add_argument("--json", type=Path, help="where the sizes are written")
-    wanted = parser.parse_args()
+def rounds(plan: Plan) -> Iterator[Figure]:
+    """Each case once: sizes do not vary."""
     with a_fleet() as fleet:
-        sizes = [measure(fleet, votes, symbols) for votes, symbols in CASES if votes <= wanted.most]
-    lines = ["| votes | symbols | bytes a vote | bytes a body |", "|---:|---:|---:|---:|"]
-    lines += [f"| {s.votes:,} | {s.symbols:,} | {s.bytes_per_vote:.0f} | {s.bytes_per_body:.0f} |" for s in sizes]
-    print("\n".join(lines))  # noqa: T201 # a bench prints
-    if wanted.json:
-        wanted.json.write_text(json.dumps([asdict(size) for size in sizes], indent=1), encoding="utf-8")
+        for votes, symbols in CASES[:2] if plan.quick else CASES:
+            votes_each, body = measure(fleet, votes, symbols)
+            yield Figure("memory", f"{votes:,} votes on {symbols:,} symbols, bytes a vote", votes_each)
+        yield Figure("memory", "a message's body beside them, bytes", body)
 
 
 if __name__ == "__main__":
-    main()
+    alone(__doc__, rounds)

@@ -1,19 +1,15 @@
-"""What the benches of bulk work share: a server with its append-only file, a reference beside each figure, a table.
+"""What the benches of bulk work share: a server with its append-only file, and a reference beside each figure.
 
 A busy machine slows everything: read the ratios and the processor time, not the rates of one run. The reference is a
 pipelined RPUSH of 100 from one Python client, which is what the same interpreter and the same server can do at best.
 """
 
-import argparse
-import json
 import logging
-import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +19,7 @@ import structlog
 
 from config.settings import load_settings
 from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage, TickerReading
+from tests.benchmarks.figures import Figure
 from tests.delivery import NOON, QUICK
 from workers.adapters.embedded import EmbeddedServer
 from workers.wiring import Runtime
@@ -47,9 +44,9 @@ class Sample:
         return self.count / self.seconds
 
     @property
-    def cpu_us(self) -> float:
+    def cpu_us(self) -> tuple[float, float]:
         """Microseconds of processor time a piece, ours and the server's."""
-        return (self.client_cpu + self.server_cpu) / self.count * 1e6
+        return self.client_cpu / self.count * 1e6, self.server_cpu / self.count * 1e6
 
 
 def measured(name: str, count: int, client: Any, work: Callable[[], object]) -> Sample:
@@ -71,7 +68,7 @@ def reference(client: Any) -> Sample:
             pipe.execute()
         client.delete("reference")
 
-    return measured("RPUSH, pipelines of 100", REFERENCE, client, push)
+    return measured("RPUSH by hundreds", REFERENCE, client, push)
 
 
 @contextmanager
@@ -80,7 +77,7 @@ def a_fleet(**variables: str) -> Iterator[Runtime]:
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder)) as server:
         environ = {"FLEET_REDIS_URL": server.url, "FLEET_DATA_DIR": folder, "FLEET_CLOCK": "live", **QUICK, **variables}
         fleet = Runtime(load_settings("demo", environ=environ))
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
         fleet.initialise_if_empty("bench", NOON)
         yield fleet
 
@@ -128,37 +125,14 @@ def _symbol(number: int) -> str:
     return "".join(reversed(letters))
 
 
-def table(samples: Sequence[Sample], unit: str) -> str:
-    """Medians and ranges by name, each as a ratio to the reference of the same rounds."""
-    lines = [
-        f"| work | {unit}/s | x reference | µs of processor time, ours + server's |",
-        "|---|---:|---:|---:|",
-    ]
-    by_name: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_name.setdefault(sample.name, []).append(sample)
-    base = statistics.median(one.rate for one in next(iter(by_name.values())))
-    for name, mine in by_name.items():
-        rates = [one.rate for one in mine]
-        ours = statistics.median(one.client_cpu / one.count for one in mine) * 1e6
-        theirs = statistics.median(one.server_cpu / one.count for one in mine) * 1e6
-        shown = f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
-        lines.append(f"| {name} | {shown} | {statistics.median(rates) / base:.2f} | {ours:.1f} + {theirs:.1f} |")
-    return "\n".join(lines)
+def figure(part: str, name: str, sample: Sample, base: Sample) -> Figure:
+    """Pieces a second, as a ratio to the reference of the same round."""
+    return Figure(part, name, sample.rate, {base.name: sample.rate / base.rate}, sample.cpu_us)
 
 
-def run(about: str | None, unit: str, one_round: Callable[[], list[Sample]]) -> None:
-    """The command line of a bench: interleaved rounds, the table, the samples as JSON."""
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
-    parser.add_argument("--json", type=Path, help="where the samples are written")
-    wanted = parser.parse_args()
-    load = os.getloadavg()[0]
-    samples = [sample for _ in range(wanted.rounds) for sample in one_round()]
-    print(f"{wanted.rounds} rounds, {os.cpu_count()} cores, load average {load:.1f} before\n\n{table(samples, unit)}")  # noqa: T201 # a bench prints
-    if wanted.json:
-        kept: dict[str, Any] = {"cores": os.cpu_count(), "load": load, "samples": [asdict(one) for one in samples]}
-        wanted.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+def figure_ms(part: str, name: str, sample: Sample, base: Sample) -> Figure:
+    """Milliseconds for all of it; the ratio is that of its pieces a second."""
+    return Figure(part, name, sample.seconds * 1000, {base.name: sample.rate / base.rate}, sample.cpu_us)
 
 
 def _server_cpu(client: redis.Redis) -> float:

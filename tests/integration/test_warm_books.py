@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from rq import Worker
 from rq.job import JobStatus
 from rq.suspension import resume, suspend
 
-from tests.warm import Hand, Play, connections, until, warm_worker
+from tests.warm import Hand, Play, spoken, until, warm_worker
 from tests.warm_play import play as act_out
 from workers import jobs
 from workers.adapters.rq_factory import IMMEDIATE, worker_options
@@ -71,18 +71,6 @@ def test_the_whole_keyspace_is_what_rqs_own_worker_leaves(
 
 
 # ---- round trips -------------------------------------------------------------------------------------------
-
-
-def spoken(client: Any, worker: int, what: Callable[[], object]) -> list[str]:
-    """The commands that the worker of this process id sent while `what` was done, scripts as one word."""
-    ports = {str(port) for port in connections(worker).values()}
-    with client.monitor() as monitor:
-        what()
-        client.echo("the end")
-        heard: list[dict[str, Any]] = []
-        while not heard or "the end" not in heard[-1]["command"]:
-            heard.append(monitor.next_command())
-    return [entry["command"].split()[0] for entry in heard if entry["client_port"] in ports]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import time
 import zlib
 from collections import deque
 from io import FileIO
@@ -13,6 +14,8 @@ from pipeline.errors import SettingsError, TransientError
 from workers.adapters.lines import CHUNK_BYTES, Mark, RawPost, SourceError, Splitter
 
 HEAD_BYTES: Final = 1024
+FIRST_PAUSE_S: Final = 0.001  # a feed of 200 posts a second waits a millisecond, a lone post 20
+LONGEST_PAUSE_S: Final = 0.02
 
 Content = FileIO | gzip.GzipFile
 
@@ -24,8 +27,10 @@ class JsonlSource:
     A file that became shorter than what was read, or whose beginning changed, is begun anew.
     """
 
-    def __init__(self, path: Path, *, tail: bool) -> None:
+    def __init__(self, path: Path, *, tail: bool, patience_s: float = 0.0) -> None:
+        """`patience_s`: how long `read` waits for the first line of a file that is followed."""
         self._path = path
+        self._patience_s = patience_s
         self._tail = tail
         self._packed = path.suffix == ".gz"
         if tail and self._packed:
@@ -60,9 +65,17 @@ class JsonlSource:
 
     def read(self, limit: int) -> list[RawPost]:
         """Up to `limit` lines that are complete now. Raises SourceError for a damaged gzip file."""
+        deadline, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
+        while not self._gather(limit) and self._tail and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.2, LONGEST_PAUSE_S)
+        return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+
+    def _gather(self, limit: int) -> bool:
+        """Read what is there; whether a line is."""
         while len(self._ready) < limit and not self._ended and self._fill():
             pass
-        return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+        return bool(self._ready)
 
     def _fill(self) -> bool:
         """Read one chunk; whether there may be more at once."""

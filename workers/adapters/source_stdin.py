@@ -8,7 +8,7 @@ from typing import Final
 
 from workers.adapters.lines import CHUNK_BYTES, Mark, RawPost, Splitter
 
-PATIENCE_S: Final = 0.2
+PATIENCE_S: Final = 0.5
 IDENTITY: Final = "stdin"
 
 
@@ -33,7 +33,7 @@ class StdinSource:
         """Nothing to let go of: the descriptor is the shell's."""
 
     def read(self, limit: int) -> list[RawPost]:
-        """Up to `limit` complete lines, waiting at most 0.2 s for the first."""
+        """Up to `limit` complete lines, waiting at most 0.5 s for the first."""
         patience = PATIENCE_S
         while len(self._ready) < limit and not self._ended and self._readable(patience):
             self._fill()

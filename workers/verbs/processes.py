@@ -22,10 +22,10 @@ def collect(
     if file is not None:
         os.environ["FLEET_SOURCE__PATH"] = str(file)
     fleet, stop = _ready("collect")
-    from workers.collect import build_collector
+    from workers.collect import PATIENCE_S, build_collector
 
     collector = build_collector(fleet)
-    _turn(fleet, "collect", collector.step, stop, interval=0.5, until=lambda: collector.ended)
+    _turn(fleet, "collect", collector.step, stop, interval=PATIENCE_S, until=lambda: collector.ended)
 
 
 @app.command()

@@ -1,0 +1,134 @@
+"""From a post in the collector's file to its order at the paper broker, through every process of a whole fleet.
+
+200 posts a second, every tenth urgent and on a symbol of its own, so that each becomes an order. The clock is the
+posts' own (bars are of a recorded day), and the scheduler turns as it does live: drains, settlement, janitor. The
+reference is a bare round trip to the same server in the same round. `python -m tests.benchmarks.bench_chain [--rounds
+N] [--quick]` prints a markdown table.
+"""
+
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+import orjson
+import redis
+
+from tests.benchmarks.bench_worker import percentile
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.market import bullish, chatter, many_symbols, moment, symbols
+from tests.benchmarks.plan import Plan, alone
+from tests.benchmarks.processes import await_ready, processor_seconds, running
+
+RATE: Final = 200
+URGENT_EVERY: Final = 10
+SECONDS: Final = 12
+LEAD_IN_S: Final = 2.0  # not counted: files of bars are read for the first time
+WORKERS: Final = 3
+PATIENCE_S: Final = 60.0
+
+
+def rounds(plan: Plan) -> Iterator[Figure]:
+    """One fleet, one feed."""
+    seconds = 4 if plan.quick else SECONDS
+    count = RATE * seconds
+    urgent = symbols(count // URGENT_EVERY)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "posts.jsonl"
+        source.touch()
+        variables = many_symbols(Path(folder), len(urgent)) | {
+            "FLEET_PROFILE": "demo",
+            "FLEET_SOURCE__PATH": str(source),
+            "FLEET_SOURCE__TAIL": "true",
+            "FLEET_DATA_DIR": str(Path(folder) / "data"),
+        }
+        with running("run", **variables) as process:
+            client: Any = await_ready(Path(folder) / "data", "demo", WORKERS)
+            hop = round_trip_ms(client)
+            spent, began = processor_seconds(process.pid), time.perf_counter()
+            with Orders(client) as orders:
+                written = feed(source, count, urgent)
+                orders.await_all(len(urgent))
+            share = (processor_seconds(process.pid) - spent) / (time.perf_counter() - began)
+            waits = [(orders.seen[name] - written[name]) / 1e6 for name in written if name in orders.seen]
+            late = waits[int(LEAD_IN_S * RATE / URGENT_EVERY) :]
+            client.close()
+    for percent in (50, 99):
+        value = percentile(late, percent)
+        yield Figure("chain", f"post to order: p{percent} at 200/s, 10 % urgent, ms", value, {"PING": value / hop})
+    yield Figure("chain", "post to order: every process and the server, % of a core", 100 * share)
+
+
+def feed(source: Path, count: int, urgent: list[str]) -> dict[str, int]:
+    """Write the posts at their rate; when each urgent one was written (ns), by its symbol."""
+    written: dict[str, int] = {}
+    began = time.perf_counter()
+    with source.open("ab", buffering=0) as file:
+        for number in range(count):
+            symbol = urgent[number // URGENT_EVERY]
+            is_urgent = number % URGENT_EVERY == 0
+            text = bullish(number, symbol) if is_urgent else chatter(number, urgent[number % len(urgent)])
+            post = {
+                "id": str(number),
+                "created_at": moment(number, RATE),
+                "source": "demo",
+                "author": f"author{number}",
+            }
+            line = orjson.dumps(post | {"text": text}) + b"\n"
+            time.sleep(max(0.0, began + number / RATE - time.perf_counter()))
+            if is_urgent:
+                written[symbol] = time.time_ns()
+            file.write(line)
+    return written
+
+
+class Orders:
+    """When each symbol's order was at the broker first (ns), told by the server's own notifications."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self.seen: dict[str, int] = {}
+        self._pubsub: Any = client.pubsub()  # type: ignore[no-untyped-call]
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._client.config_set("notify-keyspace-events", "K$")
+        self._pubsub.psubscribe("__keyspace@0__:demo:paper:order:*")
+        self._pubsub.get_message(timeout=5)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pubsub.close()
+
+    def _listen(self) -> None:
+        while (message := self._pubsub.get_message(timeout=PATIENCE_S)) is not None:
+            name = message["channel"].rpartition(":")[2]
+            self.seen.setdefault(name.split("-")[1], time.time_ns())
+
+    def await_all(self, count: int) -> None:
+        """Until there are so many. Raises RuntimeError when they do not come: something refuses them."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.seen) < count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"{len(self.seen)} orders of {count}; `fleet inspect decisions` of such a run says why"
+                )
+            time.sleep(0.05)
+
+
+def round_trip_ms(client: redis.Redis) -> float:
+    """A PING, the median of many."""
+    found = []
+    for _ in range(500):
+        began = time.perf_counter()
+        client.ping()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found) * 1000
+
+
+if __name__ == "__main__":
+    alone(__doc__, rounds)
