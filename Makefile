@@ -14,7 +14,7 @@ help:
 	@echo "make run    a recorded day through the whole fleet, with a summary at the end (under a minute)"
 	@echo "make test   lint, types, layers and every test that needs no Docker"
 	@echo "make chaos  SIGKILL at every call of every process, 10,000 legs; then the protocol broken on purpose (SEED=n)"
-	@echo "make bench  worker, router, drain, collector and memory, each beside a reference of the same run"
+	@echo "make bench  every promise of speed, each beside a reference of the same round, as one table (ten minutes)"
 	@echo "make fuzz   the property tests with tens of thousands of examples (hours)"
 	@echo "make lint   lint, types and layers only"
 	@echo "make mutation  break the money rules one by one and count what the tests notice (a quarter of an hour)"
@@ -34,7 +34,7 @@ chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/properties/test_input.py --hypothesis-profile=chaos --timeout=0
 
 bench: $(VENV)/dev.stamp
-	@for one in worker router drain collect memory; do $(BIN)/python -m tests.benchmarks.bench_$$one || exit 1; done
+	$(BIN)/python -m tests.benchmarks --page docs/performance.md --json .fleet/bench.json
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/properties --hypothesis-profile=chaos --timeout=0

@@ -1,7 +1,7 @@
 """From a post in the collector's file to its order at the paper broker, through every process of a whole fleet.
 
 200 posts a second, every tenth urgent and on a symbol of its own, so that each becomes an order. The clock is the
-posts' own (bars are of a recorded day), and the scheduler turns as it does live: drains, settlement, janitor. The
+posts' own (bars are of a recorded day), and the scheduler turns as it does live: drains, follow-ups, janitor. The
 reference is a bare round trip to the same server in the same round. `python -m tests.benchmarks.bench_chain [--rounds
 N] [--quick]` prints a markdown table.
 """
@@ -43,10 +43,13 @@ def rounds(plan: Plan) -> Iterator[Figure]:
             "FLEET_PROFILE": "demo",
             "FLEET_SOURCE__PATH": str(source),
             "FLEET_SOURCE__TAIL": "true",
+            "FLEET_SCHEDULE__SETTLE_INTERVAL_S": "3600",  # in the posts' time each decision settles what came before it
+            "FLEET_SCHEDULE__RECONCILE_INTERVAL_S": "3000",
+            "FLEET_SCHEDULE__RECONCILE_MAX_AGE_S": "3600",
             "FLEET_DATA_DIR": str(Path(folder) / "data"),
         }
         with running("run", **variables) as process:
-            client: Any = await_ready(Path(folder) / "data", "demo", WORKERS)
+            client: Any = await_ready(process, Path(folder) / "data", "demo", WORKERS)
             hop = round_trip_ms(client)
             spent, began = processor_seconds(process.pid), time.perf_counter()
             with Orders(client) as orders:
@@ -91,6 +94,7 @@ class Orders:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self.seen: dict[str, int] = {}
+        self._ended = False
         self._pubsub: Any = client.pubsub()  # type: ignore[no-untyped-call]
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
@@ -102,12 +106,16 @@ class Orders:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._thread.join()
         self._pubsub.close()
 
     def _listen(self) -> None:
-        while (message := self._pubsub.get_message(timeout=PATIENCE_S)) is not None:
-            name = message["channel"].rpartition(":")[2]
-            self.seen.setdefault(name.split("-")[1], time.time_ns())
+        while not self._ended:
+            message = self._pubsub.get_message(timeout=0.2)
+            if message is not None and message["type"] == "pmessage":
+                name = message["channel"].rpartition(":")[2]
+                self.seen.setdefault(name.split("-")[1], time.time_ns())
 
     def await_all(self, count: int) -> None:
         """Until there are so many. Raises RuntimeError when they do not come: something refuses them."""

@@ -32,7 +32,7 @@ def rounds(plan: Plan) -> Iterator[Figure]:
         variables |= {"MARKET__VIX_CSV": vix, "DATA_DIR": Path(folder) / "data"}
         began = time.perf_counter()
         with running("run", **{f"FLEET_{name}": str(value) for name, value in variables.items()}) as process:
-            await_ready(Path(folder) / "data", "fleet", WORKERS).close()
+            await_ready(process, Path(folder) / "data", "fleet", WORKERS).close()
             ready = time.perf_counter() - began
             yield Figure("fleet", "fleet run ready, s", ready, {"importing the code once": ready / imported})
             time.sleep(SETTLED_S)

@@ -38,22 +38,25 @@ def running(*words: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"
         process.wait(60)
 
 
-def await_ready(data_dir: Path, prefix: str, workers: int) -> redis.Redis:
-    """A client of the run's own server once every process has given a sign of life. Raises RuntimeError after 2 min."""
+def await_ready(process: "subprocess.Popen[bytes]", data_dir: Path, prefix: str, workers: int) -> redis.Redis:
+    """A client of the run's own server once every process of it has given a sign of life.
+
+    Raises RuntimeError after 2 min, and when the fleet has ended.
+    """
     deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         url = find(data_dir)
         if url is not None and _is_ready(url, prefix, workers):
             return redis.Redis.from_url(url, decode_responses=True)
         time.sleep(0.01)
-    raise RuntimeError(f"the fleet in {data_dir} was not ready within {READY_WITHIN_S:g} s")
+    raise RuntimeError(f"the fleet in {data_dir} was not ready within {READY_WITHIN_S:g} s, or ended")
 
 
 def _is_ready(url: str, prefix: str, workers: int) -> bool:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         try:
             beating: Mapping[str, float] = dict(client.zrange(f"{prefix}:heartbeats", 0, -1, withscores=True))
-            registered = client.scard("rq:workers")
+            registered = client.scard("rq:workers" if prefix == "fleet" else f"{prefix}:rq:workers")
         except redis.RedisError:
             return False
     return registered == workers and all(any(name.startswith(role) for name in beating) for role in ROLES)
