@@ -30,20 +30,27 @@ def status_table(found: dict[str, Any]) -> Group:
     head.add_row("state", escape(f"{found['state']} ({found['state_by']})"))
     head.add_row("trading", escape(f"{control['trading_state']} ({control['reason']}, {control['by']})"))
     head.add_row("venue", _venue(found["venue"]))
-    head.add_row("stream waiting", str(found["stream"]["waiting"]))
-    head.add_row("lists", f"{found['lists']['votes']} votes of {found['lists']['symbols']} symbols")
+    head.add_row("stream waiting", f"{found['stream']['waiting']}{_age(found['stream'])}")
+    lists = found["lists"]
+    head.add_row("lists", f"{lists['votes']} votes of {lists['symbols']} symbols{_age(lists)}")
     head.add_row("claims / follow-ups / held", f"{found['claims']} / {found['followups']} / {found['held']}")
     for name, queue in found["queues"].items():
-        head.add_row(f"queue {name}", f"{queue['waiting']} waiting, {queue['running']} running")
+        head.add_row(f"queue {name}", f"{queue['waiting']} waiting{_age(queue)}, {queue['running']} running")
     head.add_row("processes", ", ".join(f"{p['role']} {p['pid']}" for p in found["processes"]) or "none")
     head.add_row("RQ workers", str(len(found["workers"])))
     head.add_row("dead letters", str(found["dead"]))
+    head.add_row("limits used", ", ".join(f"{n} {used:.0%}" for n, used in found["limits"].items() if used) or "none")
     for alarm in found["alarms"]:
         head.add_row("[red]ALARM[/red]", escape(f"{alarm['code']} {alarm['subject']}: {alarm['detail']}"))
     book = found["book"]
     worth = book.get("unknown") or f"{Decimal(book['equity']):,.2f} / {Decimal(book['cash']):,.2f} USD"
     head.add_row("equity / cash", worth)
     return Group(head, _acts(control["history"]), outcome_table(found), _positions(found["book"]["positions"]))
+
+
+def _age(lag: dict[str, Any]) -> str:
+    """How long the oldest waits, when something does."""
+    return f" (the oldest {lag['oldest_s']:.0f} s)" if lag["oldest_s"] else ""
 
 
 def _acts(history: list[dict[str, Any]]) -> Table:

@@ -8,6 +8,7 @@ import orjson
 
 from pipeline.errors import BrokerError, TransientError
 from workers.replay import count_outcomes
+from workers.standing import Lag
 from workers.wiring import Runtime
 
 LAST_ACTS = 5
@@ -17,6 +18,7 @@ ROLES = ("collect", "route", "schedule", "watch")
 def status(fleet: Runtime) -> dict[str, Any]:
     """State, control, lag, queues, processes, outcomes and the book."""
     now = fleet.clock.now()
+    standing = fleet.standing(now)
     return {
         "at": now.isoformat(),
         "profile": fleet.settings.profile,
@@ -25,21 +27,23 @@ def status(fleet: Runtime) -> dict[str, Any]:
         "control": _control(fleet),
         "venue": _venue(fleet),
         "alarms": [asdict(alarm) for alarm in fleet.alarms.open()],
-        "stream": {"waiting": fleet.inbox.waiting()},
-        "lists": {"symbols": len(fleet.backlog.sizes()), "votes": fleet.backlog.buffered()},
-        "claims": int(fleet.client.zcard(fleet.keys.claims())),
-        "followups": int(fleet.client.zcard(fleet.keys.followups())),
-        "held": int(fleet.client.zcard(fleet.keys.held())),
-        "queues": {
-            name: {"waiting": depth, "running": running}
-            for (name, depth), running in zip(
-                fleet.queues.depths().items(), fleet.queues.running().values(), strict=True
-            )
+        "stream": _lag(standing.stream),
+        "lists": {
+            "symbols": standing.symbols_waiting,
+            "votes": standing.lists.waiting,
+            "oldest_s": standing.lists.oldest_s,
         },
+        "claims": standing.claims,
+        "followups": standing.followups,
+        "held": standing.held,
+        "queues": {
+            name: {**_lag(queue.lag), "running": queue.jobs["started"]} for name, queue in standing.queues.items()
+        },
+        "limits": {name: round(used, 4) for name, used in sorted(standing.limits.items())},
         "processes": processes(fleet, now),
         "workers": fleet.queues.worker_names(),
-        **count_outcomes(fleet.journal.tally()),
-        "dead": int(fleet.client.xlen(fleet.keys.dead())),
+        **count_outcomes(standing.tally),
+        "dead": standing.dead,
         "book": book(fleet),
     }
 
@@ -101,6 +105,5 @@ def _venue(fleet: Runtime) -> dict[str, Any]:
     }
 
 
-def _queues(fleet: Runtime) -> list[tuple[str, int, int]]:
-    running = fleet.queues.running()
-    return [(name, depth, running[name]) for name, depth in fleet.queues.depths().items()]
+def _lag(lag: Lag) -> dict[str, Any]:
+    return {"waiting": lag.waiting, "oldest_s": lag.oldest_s}

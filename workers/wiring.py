@@ -14,7 +14,7 @@ from pipeline.executor import TradeExecutor
 from pipeline.gate import MarketGate
 from pipeline.models import OrchestratorState, TradingState
 from pipeline.orchestrator import TradingOrchestrator
-from pipeline.ports import Broker
+from pipeline.ports import BookSnapshot, Broker
 from pipeline.risk import RiskManager
 from pipeline.scorer import SignalScorer
 from pipeline.validator import TechnicalValidator
@@ -403,12 +403,21 @@ class Runtime:
         """Who tells people. Raises SettingsError for an address nobody can call."""
         return messenger(self.settings.watch, self.settings.environment)
 
+    @cached_property
+    def standing_reader(self) -> StandingReader:
+        """How the fleet stands, as Redis's keys say it."""
+        return StandingReader(self.client, self.keys, self.queues, self.settings.workers.claim_lease_s)
+
+    def standing(self, now: datetime) -> Standing:
+        """How the fleet stands, with what settings and the book add."""
+        return self._facts(self.standing_reader.read(now))
+
     def watcher(self) -> Watcher:
         """Who looks at the fleet, raises alarms and has them told."""
         settings = self.settings
         teller = Teller(self.alarms, self.messenger, settings.watch)
         return Watcher(
-            reader=StandingReader(self.client, self.keys, self.queues, settings.workers.claim_lease_s),
+            reader=self.standing_reader,
             facts=self._facts,
             alarms=self.alarms,
             teller=teller,
@@ -418,7 +427,7 @@ class Runtime:
 
     def _facts(self, standing: Standing) -> Standing:
         """What settings and the book add to how the fleet stands. Looking opens no session."""
-        book = self.ledger.peek(self.sessions.session_of(standing.at))
+        book = self._book_at(standing.at)
         limits = self.settings.orchestrator.max_buffered_total
         used = {"buffered": standing.lists.waiting / limits, "memory": standing.redis.memory_used}
         known = replace(standing, entries_wait=self.why_entries_wait(), limits=used)
@@ -429,6 +438,13 @@ class Runtime:
             return known
         used |= limits_used(book, self.settings.risk)
         return replace(known, limits=used, equity_usd=float(book.equity), positions=len(book.positions))
+
+    def _book_at(self, at: datetime) -> BookSnapshot | None:
+        """Our book; None before its session was opened, or beyond the calendar, as now is to a recording."""
+        try:
+            return self.ledger.peek(self.sessions.session_of(at))
+        except MarketDataError:
+            return None
 
     def initialise_if_empty(self, by: str, at: datetime) -> bool:
         """On an empty namespace: RUNNING and ACTIVE. A fleet that was stopped or halted stays as it is.

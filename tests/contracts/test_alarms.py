@@ -158,3 +158,12 @@ def test_the_group_is_opened_once_and_forgets_nothing(alarms: RedisAlarms, redis
     alarms.open_group()
 
     assert names(alarms.untold(9, LEASE_MS)) == [("raised", "stream_lag", "6000 messages")]
+
+
+def test_a_server_that_forgot_the_group_gets_it_again(alarms: RedisAlarms, redis_client: redis.Redis) -> None:
+    """It came back with an older file, or was emptied: the watcher goes on."""
+    redis_client.delete(KEYS.alarms())
+    assert alarms.untold(9, LEASE_MS) == []
+    alarms.sound(LAG)
+
+    assert names(alarms.untold(9, LEASE_MS)) == [("raised", "stream_lag", "6000 messages")]

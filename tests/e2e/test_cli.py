@@ -323,7 +323,10 @@ def test_status_says_how_the_fleet_stands(command: Command, fleet: Runtime) -> N
 
     assert (found["state"], found["control"]["trading_state"]) == ("running", "HALTED")
     assert (found["control"]["by"], found["control"]["reason"]) == ("ann", "drill")
-    assert (found["stream"]["waiting"], found["claims"], found["lists"]) == (2, 1, {"symbols": 1, "votes": 1})
+    lists = found["lists"]
+    assert (found["stream"]["waiting"], found["claims"], lists["symbols"], lists["votes"]) == (2, 1, 1, 1)
+    assert lists["oldest_s"] > found["stream"]["oldest_s"] >= 0
+    assert 0 < found["limits"]["memory"] < 1
     assert (found["legs"], found["outcomes"], found["dead"]) == (2, {"vetoed": 1}, 1)
 
 

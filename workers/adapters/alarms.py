@@ -180,10 +180,13 @@ class RedisAlarms:
 
     def untold(self, limit: int, idle_ms: int) -> list[Notice]:
         """What is to be told, oldest first; each is this caller's alone for `idle_ms`, then anybody's again."""
-        with asking_redis():
-            again = self._redis.xautoclaim(self._keys.alarms(), GROUP, GROUP, idle_ms, "0-0", count=limit)[1]
-            fresh = self._redis.xreadgroup(GROUP, GROUP, {self._keys.alarms(): ">"}, count=limit)
-        entries = [*again, *_entries(fresh)]
+        try:
+            entries = self._take(limit, idle_ms)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self.open_group()  # the server came back with less than it had
+            entries = self._take(limit, idle_ms)
         return [_notice(entry_id, fields or {}) for entry_id, fields in entries if entry_id is not None]
 
     def told(self, notices: Sequence[Notice]) -> None:
@@ -193,6 +196,12 @@ class RedisAlarms:
                 self._redis.xack(self._keys.alarms(), GROUP, *[notice.id for notice in notices])
 
     # ---- inside ------------------------------------------------------------------------------------------
+
+    def _take(self, limit: int, idle_ms: int) -> list[tuple[str | None, dict[str, str] | None]]:
+        with asking_redis():
+            again = self._redis.xautoclaim(self._keys.alarms(), GROUP, GROUP, idle_ms, "0-0", count=limit)[1]
+            fresh = self._redis.xreadgroup(GROUP, GROUP, {self._keys.alarms(): ">"}, count=limit)
+        return [*again, *_entries(fresh)]
 
     def _run(
         self, found: Sequence[Alarm], looked_at: Collection[str], names: Sequence[str], at: datetime, hold: timedelta
