@@ -32,6 +32,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = ROOT / "docs" / "operations.md"
 FENCE: Final = re.compile(r"(<!-- run -->\n```\n)(.*?)(\n```)", re.DOTALL)
 NUMBER: Final = re.compile(r"\d+(?:[.,:+TZ-]\d+)*")
+HEX: Final = re.compile(r"\b[0-9a-f]+\b")
 PLACE: Final = re.compile(r"^(?: *\d+\) )*")
 WIDTH: Final = 118
 MOST_LINES: Final = 16
@@ -53,9 +54,9 @@ def commands(page: str) -> list[str]:
 
 
 def shapes(page: str) -> list[list[str]]:
-    """For each block the lines with every number as a 0, in no order: what must be the same from run to run."""
-    blocks = [fence[1] for fence in FENCE.findall(page)]
-    return [sorted(NUMBER.sub("0", PLACE.sub("", line)) for line in block.splitlines()) for block in blocks]
+    """For each block the lines with every number and hash as a 0, in no order: the same from run to run."""
+    blocks = [fence[1].splitlines() for fence in FENCE.findall(page)]
+    return [sorted(NUMBER.sub("0", HEX.sub("0", PLACE.sub("", line))) for line in block) for block in blocks]
 
 
 def _answers(block: str, run: Run) -> str:
