@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 _CASHTAG = re.compile(r"\$([A-Z]{1,5}|[a-z]{3,5})(?![A-Za-z])")
 _CLASS = re.compile(r"(?:\.([A-Z]{1,2}|[a-z])|[-/]([A-Z]))(?![A-Za-z0-9_$])(?!\.[A-Za-z])")
-_STRANGE_CLASS = re.compile(r"\.(?:[A-Za-z]{1,3}|[A-Z]{4})(?![A-Za-z])")
+_STRANGE_CLASS = re.compile(
+    r"\.(?:[A-Za-z]{1,3}|[A-Z]{4})(?![A-Za-z])|/(?:USD[TC]?|BUSD|EUR|BTC|ETH|SOL)(?![A-Za-z])|-PERP(?![A-Za-z])"
+)
 _AMOUNT = re.compile(r"\s?[\d.,]+\s?(?:[kmb]|mm|mn|bn|tn|mln|million|billion|thousand)\b", re.IGNORECASE)
 _LEET = re.compile(r"\$(?<=[^\W\d_]\$)[^\W\d_]")
 _CUT_OFF = re.compile(r"…\s*\Z")

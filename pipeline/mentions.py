@@ -36,6 +36,10 @@ _AFTER = re.compile(
     r"(?:is )?(?:up|down) \$?\d|[+-]\d+(?:\.\d+)?%|\$\d+)(?!\w)",
     re.IGNORECASE,
 )
+_ABROAD = re.compile(
+    r"\b(?:LON|LSE|ETR|XETRA|FRA|TSX[VE]?|CVE|CSE|ASX|HKEX?|HKG|SEHK|EPA|AMS|BIT|BME|SWX|STO|NSE|BSE|TYO|TSE|KRX|SHA|SHE|SSE|SZSE"
+    r"|EURONEXT|BINANCE|COINBASE|KRAKEN|BYBIT|OKX|FX|OANDA) ?: ?$"
+)
 _NEAR = 24
 _SHOUTED = 0.6
 
@@ -66,7 +70,7 @@ def bare(text: str) -> Iterator[Place]:
         return
     for match in _BARE.finditer(text):
         before, after = text[max(0, match.start() - _NEAR) : match.start("symbol")], text[match.end("symbol") :][:_NEAR]
-        if _BEFORE.search(before) is not None or _AFTER.match(after) is not None:
+        if (_BEFORE.search(before) or _AFTER.match(after)) is not None and _ABROAD.search(before) is None:
             yield _place(match, "bare")
 
 

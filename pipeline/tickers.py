@@ -27,13 +27,20 @@ _CODE = re.compile(
     r"\$\(|\$\{|\{\s*print\b|<\?php|#!/|\becho \$|\bprint \$|&& ?\$|\bsudo \w|/(?:usr|bin|etc|home)/|~/\.\w"
     r"|\b(?:bash|zsh|export|environment variable|env var)\b[^$]{0,40}\$[A-Z]|\$(?:PATH|HOME)\b[:/=]"
     r"|\$[A-Z]+ ?= ?[^=;\s][^=;]{0,40};|;\s*\$[A-Z]+\s*[-.]?=|\$[A-Z]+->|\[ -[a-z] \$"
+    r"|\[\[ (?:-[a-z] )?[\"']?\$|\bPS [A-Z]:\\|\$[A-Z]+ = (?:Get|New|Set)-"
+    r"|\$[A-Z]+(?:\(\)|\[(?:\d+|[\"']\w+[\"'])\]|\+\+;|--;|\{)|\$[A-Z] ?= ?[^$\n]{1,40}[^$\s]\$(?![A-Za-z\d])"
+    r"|\\(?:cup|cap|frac|times|cdot|sum|prod|int|sqrt|alpha|beta|sigma|mu|mathbb|mathcal|text|leq|geq|neq|approx|infty)\b"
+    r"|&\w+=\$[A-Z]|\b\w+=[\"']\$[A-Z]|\bSELECT\b.{1,60}\bFROM\b"
 )
 _CODE_HINTS = (
     "{",
     "=",
     "~",
     "->",
-    "/",
+    "/usr/",
+    "/bin/",
+    "/etc/",
+    "/home/",
     "$(",
     "#!",
     "<?",
@@ -46,8 +53,15 @@ _CODE_HINTS = (
     "env",
     "$PATH",
     "$HOME",
-    "[ -",
+    "\\",
+    "()",
+    "++;",
+    "--;",
+    "[",
+    "SELECT ",
 )
+_SCHEME = re.compile(r"\b[a-z]{2,12}://\S*", re.IGNORECASE)
+_EMPHASIS = re.compile(r"(?<![\w$])(_{1,2})(\$[A-Za-z.]{1,8})\1(?![\w$])")
 _CAPITALS = re.compile(r"[A-Z3](?<![\w$@#].)\w*")
 _EMAIL_HINT = re.compile(r"@(?<=[\w.+$-]@)[\w-]+\.")
 _BARE_LINK_HINT = re.compile(r"\.(?:com|net|org|io|co|ly|me|gl|app|finance|tv|us|uk|de|info)/", re.IGNORECASE)
@@ -254,7 +268,10 @@ def _readable(post: View) -> str:
     text = post.plain
     if "@" in text:
         text = without_repeat_marks(_EMAIL.sub(" ", text) if _EMAIL_HINT.search(text) is not None else text)
-    return _BARE_LINK.sub(" ", text) if "/" in text and _BARE_LINK_HINT.search(text) is not None else text
+    if "/" in text:
+        text = _SCHEME.sub(" ", text) if "://" in text else text
+        text = _BARE_LINK.sub(" ", text) if _BARE_LINK_HINT.search(text) is not None else text
+    return _EMPHASIS.sub(r" \2 ", text) if "_" in text else text
 
 
 def _is_code(text: str) -> bool:

@@ -18,10 +18,13 @@ _FLAT = 1e-10
 _SMALLEST_REACH = 1e-6
 _NEVER = -1e9
 _BIAS_RIDGE = 0.1
+_DOUBT = 3.0
 _MIN_ENTRIES = 2
 _UNKNOWN = CHANNELS.index(Channel.UNKNOWN)
 KINSHIP = 0.5
 """Correlation of a feature's weights for news and for social posts before anything is learned; 1 would be one table."""
+LEAST_REACH = 0.3
+"""How freely the weight of a column may grow that says nothing of the label; 1 is the average column."""
 STEPS = 120
 """Steps of the descent: fewer read known channels worse, more do not help (leave-one-source-out in sight)."""
 ComplexArray = NDArray[np.complex128]
@@ -62,6 +65,10 @@ class Sparse:
         lengths = np.bincount(self.rows()[kept], minlength=self.n_rows)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         return Sparse(starts, place[self.columns[kept]], self.values[kept]), used
+
+    def scaled(self, scales: FloatArray) -> "Sparse":
+        """The same with every value times its column's scale."""
+        return Sparse(self.starts, self.columns, self.values * scales[self.columns])
 
     def in_tables(self, channels: IntArray) -> "Sparse":
         """The same over the tables side by side: news posts in the first, social in the second, others half in each."""
@@ -128,12 +135,35 @@ def fit(lesson: Lesson, ridge: float) -> FloatArray:
     bullish i; the ridge is that of three centred columns, a^2 + b^2 - a b, of tables correlated by KINSHIP.
     """
     x, used = lesson.x.common()
-    task = _Task(x, lesson, ridge)
+    scales = reach(x, lesson)
+    task = _Task(x.scaled(scales), lesson, ridge)
     learned = minimise(task, np.zeros(2 * (task.n_weights + len(CHANNELS))), STEPS)
-    pairs = learned.view(np.complex128)[: task.n_weights].reshape(TABLES, -1)
+    pairs = learned.view(np.complex128)[: task.n_weights].reshape(TABLES, -1) * scales
     weights = np.zeros((TABLES, 2, BUCKETS))
     weights[:, 0, used], weights[:, 1, used] = pairs.real, pairs.imag
     return weights
+
+
+def reach(x: Sparse, lesson: Lesson) -> FloatArray:
+    """How freely each column's weight may grow, 1 on average: more for telling columns, more for rare ones.
+
+    Telling: the spread of the log ratios by which a column makes each label likelier, as naive Bayes counts them, with
+    LEAST_REACH of the average for columns that tell nothing. Rare: the square root of the inverse document frequency.
+    """
+    rows = x.rows()
+    labels = np.flatnonzero(np.bincount(lesson.y, minlength=3))
+    shares = np.array([float(lesson.weights[lesson.y == k].sum()) for k in labels]) / float(lesson.weights.sum())
+    seen = np.stack(
+        [np.bincount(x.columns, (lesson.weights * (lesson.y == k))[rows], minlength=x.n_columns) for k in labels],
+        axis=1,
+    )
+    counted = seen + _DOUBT * shares
+    spread = np.log(counted / counted.sum(axis=1, keepdims=True) / shares).std(axis=1)
+    telling = LEAST_REACH + (1 - LEAST_REACH) * spread / max(float(spread.mean()), _FLAT)
+    posts = np.minimum(np.bincount(x.columns), x.n_rows)
+    rare = np.sqrt(np.log((x.n_rows + 1) / (posts + 1)))
+    scales: FloatArray = telling * rare
+    return scales / max(float(scales.mean()), _FLAT)
 
 
 class _Task:
@@ -188,9 +218,12 @@ def _pull(w: ComplexArray) -> ComplexArray:
 
 
 def quantise(weights: FloatArray) -> tuple[Rows, float]:
-    """(int8 rows, step): one unit is `step`; the largest weight of all is 127 units. Halves round to even."""
-    step = max(float(np.abs(weights).max()) / 127, 1e-9)
-    return np.rint(weights / step).astype(np.int8), step
+    """(int8 rows, step): a weight is its number squared, with its sign, in units of `step`; the largest number is 127.
+
+    Halves round to even.
+    """
+    step = max(float(np.abs(weights).max()) / 127**2, 1e-9)
+    return (np.sign(weights) * np.rint(np.sqrt(np.abs(weights) / step))).astype(np.int8), step
 
 
 def softmax(logits: FloatArray) -> FloatArray:

@@ -5,7 +5,6 @@ Sums are whole numbers, several packed into one: every order of adding gives the
 
 from collections.abc import Iterable, Sequence
 from math import sqrt
-from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -15,22 +14,15 @@ from pipeline.features import BUCKETS, LETTERS_SCALE, lean_buckets, letter_bucke
 from pipeline.lexicon import Reading
 from pipeline.memo import Memo, TextMemo
 
-_SIDE = 32
+_SIDE = 40
 _BOTH = 2 * _SIDE
-"""Bits of a sum: 1 MiB of text, the most a post may have, adds up to less than 2 ** 31 on either side."""
+"""Bits of a sum: 1 MiB of text, the most a post may have, adds up to less than 2 ** 39 on either side."""
 
 
-class _Word(NamedTuple):
-    """What a word brings: itself as the second and as the first half of a pair, and its own sums.
-
-    The sums are, from the lowest bits: its weights, those of its groups of letters, and how many these are.
-    """
-
-    second: bytes
-    first: int
-    sums: int
-
-
+# What a word brings: itself as the second and as the first half of a pair, and its own sums. These are, from the lowest
+# bits: its weights, those of its groups of letters, and how many these are. A bare tuple: the collector of garbage
+# need not look into those that are kept.
+_Word = tuple[bytes, int, int]
 _LAST = BUCKETS - 1
 
 
@@ -50,7 +42,7 @@ class Weights:
     def _word(self, word: str) -> _Word:
         buckets = letter_buckets(word)
         letters = sum(map(self._weight, buckets)) + (len(buckets) << _BOTH)
-        return _Word(spelled(word), pair_start(word), self._weight(word_bucket(word)) + (letters << _BOTH))
+        return spelled(word), pair_start(word), self._weight(word_bucket(word)) + (letters << _BOTH)
 
     def logits(self, reading: Reading) -> tuple[float, float]:
         """Raw logits of bearish and bullish against neutral."""
@@ -58,7 +50,7 @@ class Weights:
         words = set(marked)
         seconds, firsts, sums = _columns(map(self._words.__getitem__, marked))
         pairs = set(map(crc32, seconds[1:], firsts))
-        once = sums if len(words) == len(marked) else [self._words[word].sums for word in words]
+        once = sums if len(words) == len(marked) else [self._words[word][2] for word in words]
         rest, said = _parted(sum(once), _BOTH)
         groups, letters = _parted(rest, _BOTH)
         said += sum(map(self._weight, map(_LAST.__and__, pairs)))

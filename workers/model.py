@@ -13,7 +13,7 @@ from pipeline.analyzer import LexiconAnalyzer
 from pipeline.calibration import Judged
 from pipeline.errors import SettingsError
 from pipeline.models import Frozen
-from pipeline.sentiment import Channel, Model, load_model, named, parse_model
+from pipeline.sentiment import Card, Channel, Model, named, parse_model
 from workers.analyze import as_message
 from workers.corpus import OWN, Corpus, labelled_files, read_corpus
 from workers.model_fit import (
@@ -26,7 +26,7 @@ from workers.model_fit import (
     own_calibrator,
     train,
 )
-from workers.model_report import Measured, as_html, as_text, measured, table
+from workers.model_report import Measured, as_html, as_text, into_page, measured, table
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 SHIPPED = Path(__file__).parent.parent / "pipeline" / "data" / "stage1.bin"
@@ -67,6 +67,10 @@ def evaluate(
     channel: Annotated[
         Channel, typer.Option(help="with --model: the kind of channel the posts are read as")
     ] = Channel.UNKNOWN,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="model card to write the table into; the posts must be those of the shipped model"),
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
 ) -> None:
@@ -84,6 +88,11 @@ def evaluate(
             measured(f"{source} {channel}", judged_as(corpus, stage, source, channel)) for source in corpus.sources
         ]
     plot.write_text(as_html(found), encoding="utf-8")
+    if page is not None:
+        card = _read(SHIPPED).card
+        _refuse_others(corpus, card)
+        words = f"Posts and recipe of `{card.version}`.\n\n{as_text(table(found))}"
+        page.write_text(into_page(page.read_text("utf-8"), words), encoding="utf-8")
     if as_json:
         sys.stdout.buffer.write(orjson.dumps([row.document() for row in found], option=orjson.OPT_INDENT_2) + b"\n")
     else:
@@ -147,7 +156,7 @@ def _corpus(posts: Path, own: Path) -> Corpus:
 def _read(path: Path) -> Model:
     if not path.is_file():
         raise SettingsError(f"--model is {path}; valid: a model file, as `fleet model train` writes it")
-    return load_model() if path == SHIPPED else parse_model(path.read_bytes())
+    return parse_model(path.read_bytes())
 
 
 def _refuse_learned(corpus: Corpus, stage: Model) -> None:
@@ -156,6 +165,12 @@ def _refuse_learned(corpus: Corpus, stage: Model) -> None:
     for entry in corpus.provenance:
         if entry.sha256 in learned:
             raise SettingsError(f"the model was learned from the file of {entry.source}; valid: posts it has not seen")
+
+
+def _refuse_others(corpus: Corpus, card: Card) -> None:
+    """A card shows the measures of the posts that its model was learned from, held out in turn, and of no others."""
+    if corpus.provenance != card.provenance:
+        raise SettingsError(f"--page: the posts are not those that {card.version} was learned from; valid: the same")
 
 
 def _say(line: str) -> None:

@@ -13,7 +13,7 @@ from pipeline.training import Flags, Lesson, Sparse, fit, matrix, quantise
 from workers.corpus import Corpus, origin
 
 SEED = 7
-RIDGE = 0.15
+RIDGE = 0.11
 """Shrinkage of the weights (chosen with the leave-one-source-out figures in sight, so they flatter a little)."""
 FOLDS = 5
 CAUTION = {Channel.NEWS: 1.1, Channel.SOCIAL: 1.1, Channel.UNKNOWN: 1.2}

@@ -5,8 +5,11 @@ from html import escape
 from typing import Any, NamedTuple
 
 from pipeline.calibration import BINS, Bin, Interval, Judged, intervals, reliability
+from pipeline.errors import SettingsError
 
 HEADS = ("accuracy", "macro_f1", "direction", "ece", "precision", "coverage", "wrong_direction")
+BEGIN = "<!-- measured: written by `fleet model evaluate --page`, not by hand -->"
+END = "<!-- end of measured -->"
 _SIZE, _EDGE, _RIGHT = 220, 30, 10
 _PLOT = _SIZE - _EDGE - _RIGHT
 
@@ -50,6 +53,15 @@ def as_text(cells: Sequence[Sequence[str]]) -> str:
     """The cells as a Markdown table."""
     lines = ["| " + " | ".join(line) + " |" for line in cells]
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])
+
+
+def into_page(page: str, words: str) -> str:
+    """The Markdown page with the words between its marks. Raises SettingsError for a page without them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SettingsError(f"--page: valid: a page with the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{words}\n\n{END}{after}"
 
 
 def as_html(rows: Sequence[Measured]) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from pipeline.sentiment import load_model
 from tests.tools.readme_counts import fill
 from workers.adapters.keys import Keys
 from workers.cli import app
+from workers.model_report import BEGIN, END
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -76,6 +78,21 @@ def test_the_index_of_decisions_is_complete() -> None:
     listed = re.findall(r"\((\d{4}-[a-z-]+\.md)\)", (folder / "README.md").read_text("utf-8"))
 
     assert listed == sorted(file.name for file in folder.glob("0*.md"))
+
+
+def test_the_model_card_shows_what_was_measured_of_the_shipped_model() -> None:
+    """Between its marks: the model's version, and rows of every source it was learned from, known and unseen."""
+    card = load_model().card
+    table = (ROOT / "docs" / "analyzer.md").read_text("utf-8").split(BEGIN)[1].split(END)[0]
+    sources = {entry.source for entry in card.provenance}
+    rows = {f"{source} known" for source in sources} | {f"{s} unseen" for s in sources if not s.startswith("own_")}
+
+    assert f"`{card.version}`" in table
+    assert {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if "[" in line} == {
+        *rows,
+        "all known",
+        "all unseen",
+    }
 
 
 def test_the_picture_has_words_for_those_who_cannot_see_it() -> None:

@@ -9,8 +9,10 @@ from typer.testing import CliRunner, Result
 
 from pipeline.errors import SettingsError
 from pipeline.sentiment import Channel, Model, SentimentModel, named, parse_model
+from workers import model as model_verbs
 from workers.corpus import read_corpus
 from workers.model import app
+from workers.model_report import BEGIN, END
 
 WORDS = {"bullish": "strong beat and rally", "bearish": "weak miss and crash", "neutral": "meeting on monday"}
 
@@ -100,6 +102,40 @@ def test_evaluate_has_a_row_for_every_source_known_and_unseen(posts: Path, own: 
     assert "posts/s" in result.stdout
     assert "http" not in page
     assert "<script" not in page
+
+
+def test_evaluate_writes_the_model_card(
+    posts: Path, own: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table goes between the marks, under the shipped model's name; what stands around it stays."""
+    monkeypatch.setattr(model_verbs, "SHIPPED", trained)
+    page = tmp_path / "card.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+
+    fleet_model("evaluate", posts, "--own", own, "--plot", tmp_path / "p.html", "--page", page)
+
+    written = page.read_text()
+    assert written.startswith(
+        f"before\n{BEGIN}\n\nPosts and recipe of `{parse_model(trained.read_bytes()).card.version}`."
+    )
+    assert written.endswith(f"|\n\n{END}\nafter\n")
+    assert "| tfns unseen | 60 |" in written
+    assert "old" not in written
+
+
+def test_a_card_of_other_posts_or_without_marks_is_refused(
+    posts: Path, own: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card describes the shipped model; a page without marks has no place for the table."""
+    page = tmp_path / "card.md"
+    page.write_text("no marks")
+    options = ("--own", own, "--plot", tmp_path / "p.html", "--page", page)
+
+    with pytest.raises(SettingsError, match="not those that stage1"):
+        fleet_model("evaluate", posts, *options)
+    monkeypatch.setattr(model_verbs, "SHIPPED", trained)
+    with pytest.raises(SettingsError, match="valid: a page with the lines"):
+        fleet_model("evaluate", posts, *options)
 
 
 def test_a_model_file_is_measured_as_it_is(trained: Path, tmp_path: Path) -> None:

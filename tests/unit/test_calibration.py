@@ -85,10 +85,10 @@ def test_the_calibration_error_is_the_mean_gap() -> None:
     assert calibration_error(FOUR) == pytest.approx((3 * (0.9 - 2 / 3) + 0.2) / 4)
 
 
-def test_a_direction_is_not_urgent_where_the_opposite_is_likelier_than_one_in_twenty() -> None:
-    """0.9 with 0.05 against it stands; with 0.0501 it is held back to 0.84; 0.6 and a sure neutral stay."""
+def test_a_direction_is_not_urgent_where_the_opposite_is_likelier_than_one_in_twenty_five() -> None:
+    """0.9 with 0.04 against it stands; with 0.0401 it is held back to 0.84; 0.6 and a sure neutral stay."""
     found = judged(
-        [[0.05, 0.05, 0.9], [0.0501, 0.0499, 0.9], [0.9, 0.03, 0.07], [0.3, 0.1, 0.6], [0.06, 0.88, 0.06]], [2] * 5
+        [[0.04, 0.06, 0.9], [0.0401, 0.0599, 0.9], [0.9, 0.03, 0.07], [0.3, 0.1, 0.6], [0.06, 0.88, 0.06]], [2] * 5
     )
 
     assert found.confidence.tolist() == [0.9, 0.84, 0.84, 0.6, 0.88]

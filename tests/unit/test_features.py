@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.features import BUCKETS, LETTERS_SCALE, features, lean_buckets, letter_buckets, pair_bucket, word_bucket
 from pipeline.lexicon import Lexicon, tokens
-from pipeline.sentiment import Card, Channel, Model, SentimentModel, named, pack, weights_digest
+from pipeline.sentiment import Card, Channel, Model, SentimentModel, named, pack, units, weights_digest
 from pipeline.training import matrix
 
 LEXICON = Lexicon()
@@ -80,7 +80,8 @@ def test_training_and_the_model_see_the_same_features(text: str, channel: Channe
     logits = SentimentModel(model).logits(reading, channel)
 
     x = matrix([features(reading)])
-    table = (news * model.rows[0] + social * model.rows[1]) * model.card.step
+    weights = units(model.rows)
+    table = (news * weights[0] + social * weights[1]) * model.card.step
     assert logits == pytest.approx([float(x.times(row)[0]) for row in table], abs=1e-9)
 
 

@@ -1,9 +1,15 @@
 """Which posts are promos, bait, bare links or lists, and which only look like it."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from pipeline.spam import SpamSettings, spam_verdict
 from pipeline.text import view
+
+TABLE = [json.loads(line) for line in Path("tests/data/promos.jsonl").read_text("utf-8").splitlines()]
+"""Promos in 25 shapes and honest posts with their words, written before the rules; see docs/analyzer.md."""
 
 
 def verdict(text: str, cashtags: int = 1, settings: SpamSettings | None = None) -> str | None:
@@ -91,10 +97,20 @@ def test_signal_groups_looking_for_members_are_promos(text: str) -> None:
         ("100 retweets and I post my next $SPY entry", "follower_bait"),
         ("#FOLLOWTRICK $RT $FOLLOW EVERYONE $FB", "follower_bait"),
         ("claim your $GM airdrop, tag three friends", "follower_bait"),
+        ("if you need a mentor, my dms are open for traders of $KO", "group_promo"),
+        ("elite access at $30 closes tonight $HD", "service_ad"),
+        ("our scanner found $CAT early, get the scanner", "service_ad"),
+        ("he manages my account and I withdraw every friday $GM", "testimonial"),
+        ("thanks to coach Bill my account doubled on $PEP", "testimonial"),
+        ("presale of the $SHIB sister coin, connect your wallet", "follower_bait"),
+        ("urgent: $XYZ could be the next gem, read the full profile", "tout"),
+        ("only 5 seats left for the $SPY challenge", "tout"),
+        ("the disc0rd has my $GE levels", "hidden"),
+        ("t e l e g r a m for the $GE levels", "hidden"),
     ],
 )
 def test_each_kind_of_promo_has_its_name(text: str, name: str) -> None:
-    """Testimonials, services for sale, bait for followers."""
+    """Testimonials, services for sale, bait for followers, touts, words in disguise."""
     assert verdict(text) == name
 
 
@@ -120,6 +136,16 @@ def test_each_kind_of_promo_has_its_name(text: str, name: str) -> None:
         "$TSLA is back in the channel, destroyed the bear case and up 4%",
         "I like $KO and I like $PEP",
         "$ZM signs up 300 new customers",
+        "$WORK (+1.4% pre) Slack prices its offering",
+        "$VIP net up 16.5% at 26.8 crore",
+        "growing profit 1% per week is not $TSLA",
+        "CEO at 2 pm for an update on $F",
+        "$BIIB trial enters day 3, jury out",
+        "$CRM code name leaks, shares dip",
+        "the spots on Jupiter, $LUNR sends pictures",
+        "final quarter was the worst, $DIS lower",
+        "b2b sales up, web3 down, $MSFT flat",
+        "a b c d e of investing: buy $KO",
     ],
 )
 def test_honest_posts_with_the_words_of_promos_pass(text: str) -> None:
@@ -161,3 +187,13 @@ def test_the_promo_rules_can_be_switched_off() -> None:
     """`promos: false` leaves the rules of shape."""
     assert verdict("join us on telegram $AMD", settings=SpamSettings(promos=False)) is None
     assert verdict("$AAPL https://t.co/a", settings=SpamSettings(promos=False)) == "link_only"
+
+
+def test_the_table_of_promos_is_found_and_its_honest_posts_pass() -> None:
+    """132 of 145 promos, as measured when the rules were done, and none of the 79 posts that only sound like one."""
+    promos = [row["text"] for row in TABLE if row["spam"]]
+    honest = [row["text"] for row in TABLE if not row["spam"]]
+
+    assert (len(promos), len(honest)) == (145, 79)
+    assert sum(verdict(text, text.count("$")) is not None for text in promos) >= 132
+    assert [text for text in honest if verdict(text, text.count("$")) is not None] == []

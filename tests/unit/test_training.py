@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.features import BUCKETS
-from pipeline.training import KINSHIP, Lesson, Sparse, fit, minimise, quantise, source_weights
+from pipeline.training import KINSHIP, LEAST_REACH, Lesson, Sparse, fit, minimise, quantise, reach, source_weights
 
 WORDS = 3
 
@@ -101,12 +101,48 @@ def test_the_same_posts_give_the_same_weights() -> None:
     assert (fit(a_lesson(), 0.1) == fit(a_lesson(), 0.1)).all()
 
 
-def test_weights_become_whole_numbers_of_steps() -> None:
-    """The largest is 127 steps: 2.54 / 127 = 0.02, so -1.0 is -50 and 0.031 is 1.55, thus 2."""
-    rows, step = quantise(np.array([[2.54, -1.0], [0.031, 0.0]]))
+def test_weights_become_numbers_whose_squares_are_steps() -> None:
+    """The largest is 127 x 127 = 16,129 steps of 0.0001; -1.0 is 100 x 100; 35 steps are nearer to 6 x 6 than 5 x 5."""
+    rows, step = quantise(np.array([[1.6129, -1.0], [0.0035, 0.0]]))
 
-    assert step == pytest.approx(0.02)
-    assert rows.tolist() == [[127, -50], [2, 0]]
+    assert step == pytest.approx(0.0001)
+    assert rows.tolist() == [[127, -100], [6, 0]]
+
+
+def test_telling_and_rare_columns_may_grow_further() -> None:
+    """Columns 0 and 1 are in half the posts each: 0 whatever the label, 1 in bearish ones; 2 in one bullish post."""
+    columns = np.array([0, 1, 0, 2, 1, 0, 1, 0])
+    y = np.array([0, 0, 2, 2, 0, 0, 0, 2])
+    lesson = Lesson(
+        Sparse(np.arange(9), columns, np.ones(8)), y, np.zeros(8, dtype=np.int64), np.ones(8), np.zeros(8, dtype=bool)
+    )
+
+    scales = reach(lesson.x, lesson)
+
+    assert scales[0] < scales[1] < scales[2]
+    assert scales.mean() == pytest.approx(1.0)
+
+
+def test_the_reach_of_three_columns_by_hand() -> None:
+    """Four posts, bearish and bullish in turn. Column 0 has one of each, so it tells nothing: LEAST_REACH.
+
+    Columns 1 and 2 have one post each, of weight 1 beside 3 x 1/2 doubts a label: (2.5, 1.5) of 4 against 1/2, so the
+    log ratios are ln 1.25 and ln 0.75, with spread 0.2554, 3/2 of the mean. All are rare: ln 5/3 and twice ln 5/2.
+    """
+    lesson = Lesson(
+        Sparse(np.arange(5), np.array([0, 0, 1, 2]), np.ones(4)),
+        np.array([0, 2, 0, 2]),
+        np.zeros(4, dtype=np.int64),
+        np.ones(4),
+        np.zeros(4, dtype=bool),
+    )
+
+    telling = np.array([0.3, 0.3 + 0.7 * 1.5, 0.3 + 0.7 * 1.5])
+    rare = np.sqrt([0.5108, 0.9163, 0.9163])
+    expected = telling * rare / (telling * rare).mean()
+
+    assert LEAST_REACH == 0.3
+    assert reach(lesson.x, lesson) == pytest.approx(expected, rel=1e-3)
 
 
 def test_no_weights_at_all_are_no_error() -> None:

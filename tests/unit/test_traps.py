@@ -41,11 +41,30 @@ def read(text: str) -> TickerReading:
         "$AAPL->price()",
         "$AAPL = get_price(3); // shares",
         "if [ -n $SHOP ]; then sell",
+        "if [[ $TSLA -gt 3 ]]; then buy",
+        "PS C:\\> $MSFT = Get-Price",
+        "<span>$NVDA{{price}}</span>",
+        '<a href="$AAPL">price</a>',
+        "$AAPL[0] price",
+        "$AAPL() price",
+        "$TSLA++; price",
+        "x=$AAPL&y=$TSLA price",
+        "SELECT * FROM $AMZN WHERE price > 3",
+        # mathematics
+        "$F = ma$ at any stock price",
+        "$V = IR$ price",
+        "we set $T \\cup V$ price",
+        "$T_{n+1} = T_n$ price",
+        # schemes
+        "ftp://host/$AAPL stock price",
+        "file:///tmp/$AAPL price",
         # currencies and crypto
         "US$50 and C$20 and HK$30 price",
         "$USD $EUR $JPY majors, euro long",
         "$BTC $ETH $DOGE $XRP to the moon, long all",
         "USD/JPY 150 calls",
+        "$TSLA/USDT long",
+        "$TSLA-PERP long",
         "BINANCE:BTCUSDT long",
         "paid $5K for a car, sold it for $6K",
         # spelled with other letters
@@ -80,6 +99,8 @@ def read(text: str) -> TickerReading:
         # foreign listings and funds
         "(TSX:SHOP) and (LON:BA) shares",
         "LSE: T trades at 3%",
+        "LON:AAPL shares",
+        "ETR: TSLA stock",
         "$SHOP.TO up 2%",
         # options of nothing
         "AAPL241399C00150000",
@@ -175,3 +196,30 @@ def test_names_can_be_switched_off() -> None:
 
     assert reader.read("Tesla shares slide, NASDAQ: AAPL up, long MSFT") == TickerReading()
     assert reader.read("$TSLA shares slide").symbols == ("TSLA",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**$AAPL** up",
+        "_$AAPL_ sold",
+        "__$AAPL__ sold",
+        "~~$AAPL~~",
+        "[$AAPL](http://x.co) up",
+        "<b>$AAPL</b>",
+        "&#36;AAPL &amp; co",
+        "\u200b$AAPL\u200b up",
+        "🚀$AAPL🚀",
+        "$AAPL\ufe0f",
+        "\u0645\u0631\u062d\u0628\u0627 $AAPL \u0633\u0647\u0645",
+        "→$AAPL",
+        "$AAPL@150",
+        "$AAPL=buy",
+        "$AAPL(if it holds)",
+        "1)$AAPL",
+        "#1 $AAPL",
+    ],
+)
+def test_a_cashtag_in_other_dress_is_one(text: str) -> None:
+    """Markdown, HTML, emoji, zero-width and right-to-left neighbours, arrows and lists change nothing."""
+    assert read(text).symbols == ("AAPL",)
