@@ -116,7 +116,7 @@ def test_full_flow_message_to_execution() -> None:
 def test_full_flow_is_mirrored_for_a_short() -> None:
     """A bearish post on the mirrored chart: sold at 99.95, bought back at 93.95: 41 x 6 = 246 dollars."""
     fleet = a_fleet(a_market(a_chart(direction=Direction.SHORT, after=[QUIET, TO_THE_TARGET])))
-    fleet.post(a_post(text="$AAPL bearish breakdown, selling", at=later(5)))
+    fleet.post(a_post(text="$AAPL bearish breakdown", at=later(5)))
     fleet.settle(half_hour(2))
 
     assert [(f.role, f.side, f.quantity, f.price) for f in fills(fleet)] == [
@@ -315,7 +315,7 @@ def test_an_opposite_signal_closes_and_never_flips() -> None:
     fleet = a_fleet(settings=patient(), validator=Agreeable())
     fleet.post(a_post(1, BULLISH, at=later(5)))
     fleet.settle(half_hour(1))
-    fleet.post(a_post(2, "$AAPL bearish breakdown, selling", author="bob", at=half_hour(2)))
+    fleet.post(a_post(2, "$AAPL bearish breakdown", author="bob", at=half_hour(2)))
     fleet.settle(half_hour(3))
 
     assert [(f.role, f.side, f.quantity) for f in fills(fleet)] == [
