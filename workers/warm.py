@@ -37,7 +37,7 @@ from workers.liveness import Liveness
 from workers.measures import JOBS
 from workers.stop import Stop
 
-IDLE_S: Final = 0.5  # a wish to stop or a suspension is noticed within that
+IDLE_S: Final = 1.0  # a wish to stop or a suspension is noticed within that
 BEAT: Final = timedelta(seconds=1)
 OVERTIME_S: Final = 1.0  # for the alarm inside the horse, before its worker kills it
 FIRST_PAUSE_S: Final = 0.5

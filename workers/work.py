@@ -18,6 +18,8 @@ from workers.stop import Stop
 from workers.warm import WarmWorker
 from workers.wiring import Runtime, use
 
+PRELOAD_S = 0.5  # for the bars that horses share; the others are read by whom they are asked of first
+
 log = structlog.get_logger()
 
 
@@ -27,6 +29,8 @@ def work(fleet: Runtime, queue: str) -> int:
     fleet.patient = True
     name = process_name(f"work-{queue}")
     _ = fleet.decider, jobs.trade
+    if queue != MAINTENANCE:
+        fleet.market.preload(PRELOAD_S)
     stable = Stable(_plan(fleet, queue))
     ours = fleet.queues.queues[queue]
     liveness = Liveness(fleet.settings.metrics.stuck_s)

@@ -1,11 +1,15 @@
 """From a post in the collector's file to its order at the paper broker, through every process of a whole fleet.
 
-200 posts a second, every tenth urgent and on a symbol of its own, so that each becomes an order. The clock is the
-posts' own (bars are of a recorded day), and the scheduler turns as it does live: drains, follow-ups, janitor. The
-reference is a bare round trip to the same server in the same round. `python -m tests.benchmarks.bench_chain [--rounds
-N] [--quick]` prints a markdown table.
+200 posts a second, every tenth urgent and on a symbol of its own, so that each becomes an order. The first ten are
+longs that go on working, as many as the shipped limit lets a fleet hold; the others are shorts that the venue answers
+at once (nobody lends them), so that no more pile up. The clock is the posts' own (bars are of a recorded day): what
+works is lived through before each decision, which live is a job of its own. The scheduler turns as it does live:
+drains, follow-ups, janitor. The reference is a bare round trip to the same server in the same round.
+
+`python -m tests.benchmarks.bench_chain [--rounds N] [--quick]` prints a markdown table.
 """
 
+import json
 import statistics
 import tempfile
 import threading
@@ -19,7 +23,7 @@ import redis
 
 from tests.benchmarks.bench_worker import percentile
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.market import bullish, chatter, many_symbols, moment, symbols
+from tests.benchmarks.market import bearish, bullish, chatter, many_symbols, moment, symbols
 from tests.benchmarks.plan import Plan, alone
 from tests.benchmarks.processes import await_ready, processor_seconds, running
 
@@ -28,6 +32,7 @@ URGENT_EVERY: Final = 10
 SECONDS: Final = 12
 LEAD_IN_S: Final = 2.0  # not counted: files of bars are read for the first time
 WORKERS: Final = 3
+AT_WORK: Final = 10
 PATIENCE_S: Final = 60.0
 
 
@@ -43,6 +48,7 @@ def rounds(plan: Plan) -> Iterator[Figure]:
             "FLEET_PROFILE": "demo",
             "FLEET_SOURCE__PATH": str(source),
             "FLEET_SOURCE__TAIL": "true",
+            "FLEET_PAPER__HARD_TO_BORROW": json.dumps(urgent[AT_WORK:]),
             "FLEET_SCHEDULE__SETTLE_INTERVAL_S": "3600",  # in the posts' time each decision settles what came before it
             "FLEET_SCHEDULE__RECONCILE_INTERVAL_S": "3000",
             "FLEET_SCHEDULE__RECONCILE_MAX_AGE_S": "3600",
@@ -73,7 +79,7 @@ def feed(source: Path, count: int, urgent: list[str]) -> dict[str, int]:
         for number in range(count):
             symbol = urgent[number // URGENT_EVERY]
             is_urgent = number % URGENT_EVERY == 0
-            text = bullish(number, symbol) if is_urgent else chatter(number, urgent[number % len(urgent)])
+            text = _urgent_words(number, symbol) if is_urgent else chatter(number, urgent[number % len(urgent)])
             post = {
                 "id": str(number),
                 "created_at": moment(number, RATE),
@@ -86,6 +92,10 @@ def feed(source: Path, count: int, urgent: list[str]) -> dict[str, int]:
                 written[symbol] = time.time_ns()
             file.write(line)
     return written
+
+
+def _urgent_words(number: int, symbol: str) -> str:
+    return (bullish if number < AT_WORK * URGENT_EVERY else bearish)(number, symbol)
 
 
 class Orders:

@@ -45,6 +45,14 @@ def bullish(number: int, symbol: str) -> str:
     )
 
 
+def bearish(number: int, symbol: str) -> str:
+    """The same the other way."""
+    return (
+        f"${symbol} downgraded to sell at {_word(number).title()} Brothers, price target slashed on collapsing "
+        f"{_word(7 * number + 3)} demand, heavy losses and earnings miss"
+    )
+
+
 def chatter(number: int, symbol: str) -> str:
     """Words that are a vote at most."""
     words = f"{_word(number)} and the {_word(3 * number)} meeting"

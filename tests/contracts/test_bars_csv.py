@@ -223,3 +223,16 @@ def test_a_file_that_grows_is_followed(tmp_path: Path) -> None:
     quote = market.quote("AAPL", as_of)
     assert quote is not None
     assert str(quote.price) == "10.75"
+
+
+def test_what_was_read_ahead_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two good files; a broken one is left to whom it is asked of. Without time nothing is read."""
+    for name, text in (("AAPL", DAILY + GOOD), ("MSFT", DAILY + GOOD), ("TSLA", "broken")):
+        (tmp_path / f"{name}.csv").write_text(text)
+    market = CsvMarketData(tmp_path, sessions=xnys())
+
+    assert market.preload(0) == 0
+    assert market.preload(3600) == 2
+    monkeypatch.setattr(CsvMarketData, "load", lambda _self, symbol: pytest.fail(f"{symbol} is read again"))
+    assert len(market.bars("MSFT", datetime(2014, 7, 8, tzinfo=UTC), 10)) == 1
+    assert len(market.daily_bars("AAPL", datetime(2014, 7, 8, tzinfo=UTC), 10)) == 1

@@ -263,3 +263,16 @@ def test_a_job_of_claims_without_consensus_is_five_round_trips(
         assert fleet.decider.claims(ids, later(60)) == {"decided": claims}
 
     assert len(trips) == 5
+
+
+def test_an_urgent_decision_is_eighteen_round_trips(fleet: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the leg's outcome to its end; lived through what works, reserved in one, sent in one."""
+    for name, symbol in (("warm", "TVRN"), ("order", "ZELK")):
+        fleet.inbox.append([a_message(name, symbols=(symbol,), confidence=0.95)])
+    fleet.decider.urgent("warm", "TVRN", NOON)
+    with counted(monkeypatch) as trips:
+        assert fleet.decider.urgent("order", "ZELK", NOON) == "submitted"
+
+    # outcome, body, orders at work, what the venue says of them, run, votes, state, denials, book, reservation,
+    # intent known, new, made smaller (2) and sent, the order itself, its report, the end
+    assert len(trips) == 18

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,6 +182,24 @@ def test_a_followed_file_gives_what_is_appended(connected: Opener, file: Path) -
     append(file, b"four\n")
     assert lines(source) == [b"four"]
     assert not source.ended
+
+
+def test_a_line_that_comes_while_it_is_waited_for_is_given_at_once(file: Path) -> None:
+    """The wait ends with the line, not with the patience."""
+    source = JsonlSource(file, tail=True, patience_s=3600)
+    source.connect()
+    assert lines(source) == [b"one", b"two", b"three"]
+
+    def write() -> None:
+        with file.open("ab") as stream:
+            stream.write(b"four\n")
+
+    writer = threading.Timer(0.05, write)
+    writer.start()
+
+    assert lines(source) == [b"four"]
+    writer.join()
+    source.close()
 
 
 def test_a_half_written_line_is_waited_for(connected: Opener, file: Path) -> None:

@@ -1,6 +1,8 @@
 """Market data from a folder of CSV files, one per symbol: daily bars or bars of any shorter interval."""
 
+import time
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -66,6 +68,19 @@ class CsvMarketData(SeriesMarketData):
         if bars.interval < ONE_DAY:
             raise MarketDataError(f"{path}: bars of {bars.interval} in the daily folder, they must be daily")
         return bars
+
+    def preload(self, seconds: float) -> int:
+        """Read files before they are asked for, for so long at most; of how many symbols. What is broken waits."""
+        deadline, read = time.monotonic() + seconds, 0
+        for symbol in self.universe():
+            if time.monotonic() >= deadline:
+                break
+            with suppress(MarketDataError):
+                self._follow(symbol)
+                self._whole(symbol)
+                self._daily_whole(symbol)
+                read += 1
+        return read
 
     def universe(self) -> tuple[str, ...]:
         """The canonical symbols that have a file, sorted."""

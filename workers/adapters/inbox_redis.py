@@ -34,6 +34,7 @@ class RedisInbox:
         self._keys = keys
         self._accept = client.register_script(ACCEPT)
         self._take = client.register_script(TAKE)
+        self._last: AnalyzedMessage | None = None
 
     def append(self, messages: Sequence[AnalyzedMessage]) -> list[bool]:
         """Accept messages in order; False for an id that was accepted before. One round trip."""
@@ -97,9 +98,12 @@ class RedisInbox:
         return int(self._redis.xlen(self._keys.analyzed()))
 
     def message(self, message_id: str) -> AnalyzedMessage | None:
-        """One accepted message, None when it is unknown or past its life."""
+        """One accepted message, None when it is unknown or past its life. The last one is kept."""
+        if self._last is not None and self._last.message_id == message_id:
+            return self._last  # a body never changes
         body = self._redis.get(self._keys.message(message_id))
-        return AnalyzedMessage.model_validate_json(str(body)) if body is not None else None
+        self._last = AnalyzedMessage.model_validate_json(str(body)) if body is not None else None
+        return self._last
 
     def dead_letters(self, limit: int) -> list[dict[str, str]]:
         """What could not be used, newest first."""

@@ -79,15 +79,16 @@ class PaperBroker:
         A closing order first withdraws the exits of the brackets it closes, and is rejected when what is held is
         not the other side of at least its quantity: it may never open anything.
         """
-        known = self.order(order.client_order_id)
-        if known is not None:
-            return known
         fresh = placed(order, self._settings)
         if order.reduce_only:
+            known = self.order(order.client_order_id)
+            if known is not None:
+                return known
             self._withdraw_exits(order)
             if not self._reduces(order):
                 fresh = rejected(fresh, "reduce_only")
-        self._store.write(Transition(None, fresh, (), None, None, Decimal(0), None))
+        if self._store.write(Transition(None, fresh, (), None, None, Decimal(0), None)):
+            return fresh.report
         return self._known(order.client_order_id).report
 
     def order(self, client_order_id: str) -> OrderReport | None:

@@ -41,10 +41,7 @@ class SeriesMarketData(ABC):
 
     def daily_bars(self, symbol: str, as_of: datetime, count: int) -> Bars:
         """The last `count` (or fewer) completed daily bars."""
-        daily = self._daily.get(symbol)
-        if daily is None:
-            daily = self._daily[symbol] = frozen(self.load_daily(checked(symbol)))
-        return _last(daily, as_of, count)
+        return _last(self._daily_whole(symbol), as_of, count)
 
     def bars_between(self, symbol: str, start: datetime, end: datetime) -> Bars:
         """Every bar with `start < bar end <= end`, oldest first."""
@@ -76,6 +73,12 @@ class SeriesMarketData(ABC):
         if series is None:
             series = self._series[symbol] = frozen(self.load(checked(symbol)))
         return series
+
+    def _daily_whole(self, symbol: str) -> Bars:
+        daily = self._daily.get(symbol)
+        if daily is None:
+            daily = self._daily[symbol] = frozen(self.load_daily(checked(symbol)))
+        return daily
 
 
 def checked(symbol: str) -> str:

@@ -14,8 +14,8 @@ from pipeline.errors import SettingsError, TransientError
 from workers.adapters.lines import CHUNK_BYTES, Mark, RawPost, SourceError, Splitter
 
 HEAD_BYTES: Final = 1024
-FIRST_PAUSE_S: Final = 0.001  # a feed of 200 posts a second waits a millisecond, a lone post 20
-LONGEST_PAUSE_S: Final = 0.02
+FIRST_PAUSE_S: Final = 0.001  # a feed of 200 posts a second waits a millisecond, a lone post 50
+LONGEST_PAUSE_S: Final = 0.05
 
 Content = FileIO | gzip.GzipFile
 
@@ -67,8 +67,9 @@ class JsonlSource:
         """Up to `limit` lines that are complete now. Raises SourceError for a damaged gzip file."""
         deadline, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
         while not self._gather(limit) and self._tail and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.2, LONGEST_PAUSE_S)
+            while not self._has_grown() and (left := deadline - time.monotonic()) > 0:
+                time.sleep(min(pause, left))
+                pause = min(pause * 1.2, LONGEST_PAUSE_S)
         return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
 
     def _gather(self, limit: int) -> bool:
@@ -90,6 +91,10 @@ class JsonlSource:
         self._deliver(self._splitter.flush())
         self._ended = True
         return False
+
+    def _has_grown(self) -> bool:
+        """Whether there is more to read; one system call. A rotation is seen by the next turn."""
+        return os.fstat(self._opened().fileno()).st_size > self._splitter.position
 
     def _was_rewritten(self) -> bool:
         """Whether the file is shorter than what was read, or (grown past it again) begins otherwise."""
