@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.sentiment import Channel, Model, SentimentModel, named, parse_mode
 from workers import model as model_verbs
 from workers.corpus import read_corpus
 from workers.model import app
-from workers.model_report import BEGIN, END
+from workers.model_report import BEGIN, END, Part, rate
 
 WORDS = {"bullish": "strong beat and rally", "bearish": "weak miss and crash", "neutral": "meeting on monday"}
 
@@ -99,7 +100,8 @@ def test_evaluate_has_a_row_for_every_source_known_and_unseen(posts: Path, own: 
     assert "| all known | 166 |" in result.stdout
     assert "| all unseen | 160 |" in result.stdout
     assert page.count("<svg") == 9
-    assert "posts/s" in result.stdout
+    for name in ("moritz", "own_social", "surge_crypto", "tfns", "all"):
+        assert re.search(rf"^throughput {name}: [\d,]+ posts/s \[[\d,]+, [\d,]+\]$", result.stdout, re.MULTILINE)
     assert "http" not in page
     assert "<script" not in page
 
@@ -149,6 +151,16 @@ def test_a_model_file_is_measured_as_it_is(trained: Path, tmp_path: Path) -> Non
     row = json.loads(result.stdout)[0]
     assert (row["name"], row["posts"]) == ("fresh news", 20)
     assert row["measures"]["precision"] == [None, None, None]
+    assert row["posts_per_second"][1] <= row["posts_per_second"][0] <= row["posts_per_second"][2]
+
+
+def test_a_rate_is_posts_by_seconds_with_an_interval_over_the_parts() -> None:
+    """300 posts in 0.05 s are 6,000/s; resamples lie between the slowest part's 5,000 and the fastest part's 10,000."""
+    found = rate([Part(100, 0.02), Part(100, 0.02), Part(100, 0.01)])
+
+    assert found.value == pytest.approx(6_000)
+    assert (found.low, found.high) == pytest.approx((5_000, 10_000))
+    assert rate([Part(7, 0.5)]) == pytest.approx((14, 14, 14))
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "calibrate"])
