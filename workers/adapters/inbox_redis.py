@@ -13,16 +13,27 @@ from workers.adapters.take_script import TAKE, Delivery, Taken, standing_of, tex
 
 GROUP = "routers"
 RAW_LIMIT = 4_096
+MOST_A_SCRIPT = 500
 
-# Accept one message, once.
-# KEYS: 1 message body, 2 stream, 3 tally. ARGV: 1 body (JSON), 2 message id, 3 TTL of the body (s).
-# Returns 1 when accepted, 0 when the id was accepted before (nothing changes). Cost: O(1).
+# Accept messages in their order, each once by its id.
+# KEYS: 1 stream, 2 tally, then the bodies' keys. ARGV: 1 TTL of a body (s), then of each message its id and body.
+# Returns for each 1 when accepted, 0 when its id was accepted before (nothing changes). Cost: O(messages).
 ACCEPT = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
-redis.call('XADD', KEYS[2], '*', 'id', ARGV[2])
-redis.call('HINCRBY', KEYS[3], 'accepted', 1)
-return 1
+local answers, accepted = {}, 0
+redis.call('HGET', KEYS[2], 'accepted')
+for i = 3, #KEYS do
+  local id, body = ARGV[2 * i - 4], ARGV[2 * i - 3]
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    answers[#answers + 1] = 0
+  else
+    redis.call('XADD', KEYS[1], '*', 'id', id)
+    redis.call('SET', KEYS[i], body, 'EX', ARGV[1])
+    answers[#answers + 1] = 1
+    accepted = accepted + 1
+  end
+end
+if accepted > 0 then redis.call('HINCRBY', KEYS[2], 'accepted', accepted) end
+return answers
 """
 
 
@@ -37,18 +48,18 @@ class RedisInbox:
         self._last: AnalyzedMessage | None = None
 
     def append(self, messages: Sequence[AnalyzedMessage]) -> list[bool]:
-        """Accept messages in order; False for an id that was accepted before. One round trip."""
+        """Accept messages in order; False for an id that was accepted before. One round trip for 500."""
         return self.append_bodies([(message.message_id, message.model_dump_json()) for message in messages])
 
     def append_bodies(self, bodies: Sequence[tuple[str, str | bytes]]) -> list[bool]:
         """The same for messages that are written already: id and body."""
-        if not bodies:
-            return []
-        pipe = self._redis.pipeline(transaction=False)
-        for name, body in bodies:
-            keys = [self._keys.message(name), self._keys.analyzed(), self._keys.tally()]
-            self._accept(keys=keys, args=[body, name, MESSAGE_TTL_S], client=pipe)
-        return [bool(answer) for answer in pipe.execute()]
+        answers: list[bool] = []
+        for start in range(0, len(bodies), MOST_A_SCRIPT):
+            part = bodies[start : start + MOST_A_SCRIPT]
+            keys = [self._keys.analyzed(), self._keys.tally(), *(self._keys.message(name) for name, _ in part)]
+            args = [MESSAGE_TTL_S, *(word for pair in part for word in pair)]
+            answers.extend(map(bool, self._accept(keys=keys, args=args)))
+        return answers
 
     def bury(self, stage: str, reason: str, detail: str, raw: bytes, *, refused: bool = True) -> None:
         """Keep what could not be used, raw (cut at 4 KiB), with the reason; count it as `refused` or as dead."""

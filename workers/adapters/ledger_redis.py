@@ -26,7 +26,7 @@ from workers.adapters.ledger_rows import (
     restored_row,
 )
 from workers.adapters.redis_edge import asking_redis
-from workers.adapters.wire import dump, load
+from workers.adapters.wire import dump, load, load_frozen
 
 NO_ACCOUNT = -2
 ATTEMPTS = 200  # eight writers on one symbol lose 7 of 8 tries each: 0.875^200 is never, 0.875^20 was one in 14
@@ -326,10 +326,10 @@ def _snapshot(
     waiting: tuple[dict[str, str], dict[str, str]],
 ) -> BookSnapshot:
     """The hashes as a book."""
-    positions = {symbol: load(PositionRow, text).position for symbol, text in book[0].items()}
+    positions = {symbol: load_frozen(PositionRow, text).position for symbol, text in book[0].items()}
     marks = {symbol: in_dollars(int(micro)) for symbol, micro in book[1].items()}
     cash, (day, week) = in_dollars(int(account["cash_micro"])), results
-    rows = [load(ReservedRow, text) for text in waiting[0].values()]
+    rows = [load_frozen(ReservedRow, text) for text in waiting[0].values()]
     lost = account.get("last_loss_ms")
     return BookSnapshot(
         equity=cash + sum((p.quantity * marks[s] for s, p in positions.items()), Decimal(0)),
@@ -337,7 +337,7 @@ def _snapshot(
         positions=positions,
         marks=marks,
         reserved={row.symbol: in_dollars(row.counted_micro) for row in rows},
-        held=frozenset(load(Signal, text).symbol for text in waiting[1].values()),
+        held=frozenset(load_frozen(Signal, text).symbol for text in waiting[1].values()),
         realised_session=in_dollars(int(day["realised_micro"])),
         realised_week=in_dollars(int(week["realised_micro"])),
         worst_session=in_dollars(int(day["worst_micro"])),
