@@ -127,9 +127,9 @@ class _Measured:
         log.warning("turn.delayed", error=kind, attempt=state.attempt_number, pause_s=round(pause, 3))
 
 
-def await_server(client: redis.Redis, role: str, stop: Stop) -> None:
+def await_server(client: redis.Redis, role: str, stop: Stop, liveness: Liveness | None = None) -> None:
     """Wait until Redis serves, or for the wish to end. Raises SettingsError for a server the fleet cannot run on."""
-    waiting = _Measured(role, lambda: 0, None)
+    waiting = _Measured(role, lambda: 0, liveness)
     _patiently(stop, waiting.delayed)(require_server, client)
 
 

@@ -50,6 +50,7 @@ from workers.adapters.votes_cache import CachedVotes
 from workers.collect import Intake
 from workers.collectors import NullCollectorManager
 from workers.decide import Decider
+from workers.liveness import Liveness
 from workers.protection import Protection
 from workers.reconcile import Reconciler
 from workers.route import Router
@@ -90,6 +91,11 @@ class Runtime:
     def clock(self) -> RedisClock:
         """Now, the same on every host."""
         return RedisClock(self.client)
+
+    @cached_property
+    def liveness(self) -> Liveness:
+        """Whether this process's loop turns."""
+        return Liveness(self.settings.metrics.stuck_s)
 
     # ---- delivery ----
 

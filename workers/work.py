@@ -11,7 +11,6 @@ from workers.adapters.horse import MIB, Plan
 from workers.adapters.metrics_http import serve
 from workers.adapters.rq_factory import MAINTENANCE, worker_options
 from workers.adapters.stable import Stable
-from workers.liveness import Liveness
 from workers.measures import REGISTRY
 from workers.process import await_server, process_name
 from workers.stop import Stop
@@ -33,11 +32,10 @@ def work(fleet: Runtime, queue: str) -> int:
         fleet.market.preload(PRELOAD_S)
     stable = Stable(_plan(fleet, queue))
     ours = fleet.queues.queues[queue]
-    liveness = Liveness(fleet.settings.metrics.stuck_s)
-    serve(fleet.settings.metrics, REGISTRY, liveness)  # its thread comes after the stable was forked
-    await_server(fleet.rq_client, "work", Stop())
+    serve(fleet.settings.metrics, REGISTRY, fleet.liveness)  # its thread comes after the stable was forked
+    await_server(fleet.rq_client, "work", Stop(), fleet.liveness)
     leases = fleet.queues.leases
-    worker = WarmWorker(ours, stable=stable, leases=leases, liveness=liveness, **worker_options(ours, name))
+    worker = WarmWorker(ours, stable=stable, leases=leases, liveness=fleet.liveness, **worker_options(ours, name))
     if queue == MAINTENANCE and fleet.settings.clock == "live":
         fleet.scheduler.queue_reconcile(name)
     log.info("worker.started", queue=queue, worker=name)

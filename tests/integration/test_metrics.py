@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from http.client import HTTPConnection
@@ -210,6 +212,26 @@ def a_process(url: str, port: int, *words: str, **more: str) -> "subprocess.Pope
     )
 
 
+@contextmanager
+def a_hook() -> Iterator[tuple[str, list[Any]]]:
+    """The address of a webhook and what it heard."""
+    heard: list[Any] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
+        Thread(target=hook.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{hook.server_port}/T0K3N", heard
+        hook.shutdown()
+
+
 def healthy(port: int, seconds: float = 30) -> bool:
     """Whether the page says so; whoever does not answer is not."""
     try:
@@ -243,32 +265,39 @@ def test_a_stopped_process_and_a_blocked_one_fail_their_health(redis_client: red
 
 def test_the_watcher_tells_an_address_and_serves_the_fleet(redis_client: redis.Redis, server_url: str) -> None:
     """The whole process: here a server without a file of its own is an alarm at once."""
-    heard: list[Any] = []
     port = free_port()
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
-        Thread(target=hook.serve_forever, daemon=True).start()
-        address = {"FLEET_WATCH__URL": f"http://127.0.0.1:{hook.server_port}/T0K3N", "FLEET_WATCH__INTERVAL_S": "0.5"}
-        process = a_process(server_url, port, "watch", **address)
+    with a_hook() as (address, heard):
+        told = {"FLEET_WATCH__URL": address, "FLEET_WATCH__INTERVAL_S": "0.5"}
+        process = a_process(server_url, port, "watch", **told)
         try:
             until(lambda: heard and b'fleet_processes{role="watch"}' in get(port, "/metrics")[1])
             page = get(port, "/metrics")[1].decode()
         finally:
             process.terminate()
             process.wait(60)
-            hook.shutdown()
 
     assert [(alarm["code"], alarm["subject"]) for alarm in heard[0]["alarms"]] == [("redis_unsafe", "append_only")]
     assert 'fleet_alarm_open{code="redis_unsafe"} 1.0' in page
+
+
+def test_a_process_that_waits_for_redis_is_healthy_and_the_watcher_tells_it() -> None:
+    """Restarting it would bring no server back; that there is none is told, also by a watcher that never saw one."""
+    ports = free_port(), free_port()
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    with a_hook() as (address, heard):
+        told = {"FLEET_WATCH__URL": address, "FLEET_WATCH__INTERVAL_S": "0.5", "FLEET_WATCH__REDIS_S": "1"}
+        processes = [a_process(nowhere, ports[0], "route"), a_process(nowhere, ports[1], "watch", **told)]
+        try:
+            until(lambda: heard)
+            assert [healthy(port) for port in ports] == [True, True]
+            assert json.loads(get(ports[0], "/healthz")[1])["failing"] == "RedisAwayError"
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait(60)
+
+    assert [alarm["code"] for alarm in heard[0]["alarms"]] == ["redis_down"]
 
 
 # ---- stages ----------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def schedule() -> None:
 @app.command()
 def watch() -> None:
     """Look at the whole fleet, raise alarms and tell people, and serve its metrics. Any number may run."""
-    fleet, stop = _ready("watch")
+    fleet, stop = _page(runtime())  # it does not wait for Redis: that Redis is away is an alarm
     from workers.exporter import export
 
     watcher = fleet.watcher()
@@ -136,29 +136,32 @@ def replay(
     _replay(file, ordered=ordered, speed=speed, workers=workers, keep=keep, as_json=as_json)
 
 
-def _ready(role: str) -> tuple[Any, Any]:
-    """The process's runtime and its wish to end, once Redis serves."""
-    fleet = runtime()
-    from workers.process import await_server
+def _page(fleet: Any) -> tuple[Any, Any]:
+    """The runtime, whose page is served from now on, and its wish to end."""
+    from workers.adapters.metrics_http import serve
+    from workers.measures import REGISTRY
     from workers.stop import Stop
 
-    stop = Stop().listen()
+    serve(fleet.settings.metrics, REGISTRY, fleet.liveness)
+    return fleet, Stop().listen()
+
+
+def _ready(role: str) -> tuple[Any, Any]:
+    """The process's runtime and its wish to end, once Redis serves."""
+    fleet, stop = _page(runtime())
+    from workers.process import await_server
+
     try:
-        await_server(fleet.client, role, stop)
+        await_server(fleet.client, role, stop, fleet.liveness)
     except TransientError as error:
         raise typer.Exit(0) from error  # asked to end while it waited
     return fleet, stop
 
 
 def _turn(fleet: Any, role: str, step: Any, stop: Any, *, interval: float, until: Any = None) -> None:
-    from workers.adapters.metrics_http import serve
-    from workers.liveness import Liveness
-    from workers.measures import REGISTRY
     from workers.process import Heartbeat, process_name, run_process
 
     name = process_name(role)
-    liveness = Liveness(fleet.settings.metrics.stuck_s)
-    serve(fleet.settings.metrics, REGISTRY, liveness)
 
     def one_turn() -> int:
         done = int(step())
@@ -167,7 +170,7 @@ def _turn(fleet: Any, role: str, step: Any, stop: Any, *, interval: float, until
         return done
 
     beat = Heartbeat(fleet.client, fleet.keys, name, role)
-    code = run_process(name, one_turn, heartbeat=beat, interval=interval, stop=stop, liveness=liveness)
+    code = run_process(name, one_turn, heartbeat=beat, interval=interval, stop=stop, liveness=fleet.liveness)
     raise typer.Exit(code)
 
 
