@@ -83,7 +83,7 @@ def _plan(said: argparse.Namespace) -> Plan:
         orders=said.orders,
         at_limit=3,
         strict=True,
-        every_s=0.5,
+        every_s=0.8,
         again=0.002,
         toxics=0.01,
     )

@@ -15,7 +15,8 @@ from tests.chaos.crew import ChaosRuntime, ForkedCrew
 from tests.chaos.feed import SYMBOLS, Feed
 from tests.chaos.market import ShortSessions, write_market
 from tests.chaos.points import Points
-from tests.chaos.promises import Evidence, Limits, at_limit, broken, leg_states, untold_alarms, waiting
+from tests.chaos.production import CASH, LIMITS, ROLES, SETTINGS
+from tests.chaos.promises import Evidence, at_limit, broken, leg_states, untold_alarms, waiting
 from tests.chaos.report import Plan, Report, short_of
 from tests.venue.process import VenueProcess
 from tests.venue.toxics import Toxic
@@ -23,52 +24,12 @@ from workers.adapters.embedded import EmbeddedServer
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.process import Heartbeat
 
-CASH: Final = Decimal(1_000_000)
-LIMITS: Final = Limits(
-    position=Decimal("0.02"),
-    gross=Decimal("0.4"),
-    open_positions=22,
-    same_side_s=5,
-    per_symbol_per_minute=12,
-    per_minute=1000,
-)
-ROLES: Final = {"route": 2, "schedule": 1, "work-immediate": 2, "work-consensus": 1, "work-maintenance": 1, "watch": 1}
-#: What an operator would set for bars of 15 s and sessions of 45 s; delivery and retention stay as shipped.
-SETTINGS: Final = {
-    "FLEET_PROFILE": "paper",
-    "FLEET_GATE__GATE_QUEUE": "true",
-    "FLEET_SCORER__TIME_CLOSED": "1.0",
-    "FLEET_RISK__MAX_QUOTE_AGE_S": "40",
-    "FLEET_RISK__RISK_PER_TRADE": "0.05",
-    "FLEET_RISK__MAX_ORDER_USD": "1000000",
-    "FLEET_RISK__MAX_POSITION": str(LIMITS.position),
-    "FLEET_RISK__MAX_GROSS_EXPOSURE": str(LIMITS.gross),
-    "FLEET_RISK__MAX_OPEN_POSITIONS": str(LIMITS.open_positions),
-    "FLEET_RISK__SAME_SIDE_WINDOW_S": str(LIMITS.same_side_s),
-    "FLEET_RISK__MAX_PER_SYMBOL_PER_MINUTE": str(LIMITS.per_symbol_per_minute),
-    "FLEET_RISK__MAX_PER_MINUTE": str(LIMITS.per_minute),
-    "FLEET_RISK__MAX_SESSION_LOSS": "0.2",
-    "FLEET_RISK__MAX_WEEK_LOSS": "0.5",
-    "FLEET_RISK__MAX_ENTRIES_PER_HOUR_AFTER_LOSS": "100000",
-    "FLEET_ORCHESTRATOR__BATCH_INTERVAL_SECONDS": "2",
-    "FLEET_EXECUTOR__STOP_GRACE_S": "2",
-    "FLEET_SCHEDULE__SETTLE_INTERVAL_S": "1",
-    "FLEET_SCHEDULE__JANITOR_INTERVAL_S": "2",
-    "FLEET_SCHEDULE__RECONCILE_INTERVAL_S": "3",
-    "FLEET_SCHEDULE__RESERVATION_BOUND_S": "15",
-    "FLEET_SCHEDULE__BUSY_DELAY_S": "1",
-    "FLEET_WORKERS__CLAIM_LEASE_S": "8",
-    "FLEET_WORKERS__JOB_TIMEOUT_S": "20",
-    "FLEET_PAPER__STARTING_CASH": str(CASH),
-    "FLEET_WATCH__INTERVAL_S": "0.5",
-    "FLEET_WATCH__CALL_S": "1",
-    "FLEET_LOG__LEVEL": "warning",
-}
 READY_S: Final = 30.0
 QUIET_S: Final = 300.0
 MOVE_EVERY_S: Final = 0.3
+TOUCHED, TO_TARGET, BEYOND = 0.8, 0.6, Decimal("6.5")  # of the positions each time, of those; dollars from the entry
 UPSET_EVERY_S: Final = 1.0
-ACCOUNT_LOST: Final = 0.05  # of the upsets
+ACCOUNT_LOST: Final = 0.03  # of the upsets
 STOP_REFUSED: Final = 0.3  # same
 LOOK_S: Final = 0.02
 TOP_UP_BELOW: Final = 40
@@ -201,13 +162,15 @@ class ChaosRun:
         for order in book["working"]:
             if order["good_until"] < self._now():
                 self._venue.expire(order["client_order_id"], order["good_until"])
-        for position in book["positions"]:
-            if self._dice.random() < 0.8:
-                price = Decimal(position["cost"]) / int(position["quantity"])
-                up = self._dice.random() < 0.6
-                way = Decimal(1 if (int(position["quantity"]) > 0) == up else -1)
-                self._venue.move(position["symbol"], f"{price + way * Decimal('6.5'):.2f}", self._now())
-                self._venue.move(position["symbol"], f"{price:.2f}", self._now())
+        touched = [position for position in book["positions"] if self._dice.random() < TOUCHED]
+        self._venue.moves([move for one in touched for move in self._there_and_back(one)], self._now())
+
+    def _there_and_back(self, position: dict[str, Any]) -> list[tuple[str, str]]:
+        """A price beyond target or stop, and the one it was bought at again."""
+        price = Decimal(position["cost"]) / int(position["quantity"])
+        up = self._dice.random() < TO_TARGET
+        way = Decimal(1 if (int(position["quantity"]) > 0) == up else -1)
+        return [(position["symbol"], f"{at:.2f}") for at in (price + way * BEYOND, price)]
 
     def _upset(self) -> None:
         """Somebody is asked to end; the server forgets its scripts, as after a restart, and now and then the account.
@@ -264,7 +227,7 @@ class ChaosRun:
         for position in summary["positions"]:
             price = Decimal(position["cost"]) / int(position["quantity"])
             way = Decimal(1 if int(position["quantity"]) > 0 else -1)
-            self._venue.move(position["symbol"], f"{price + way * Decimal('6.5'):.2f}", self._now())
+            self._venue.move(position["symbol"], f"{price + way * BEYOND:.2f}", self._now())
         return waiting(self._fleet)
 
     def _wait_for(self, look: Callable[[], dict[str, int]], deadline: float) -> dict[str, int]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,7 +79,11 @@ class VenueProcess:
 
     def move(self, symbol: str, price: str, at: str) -> None:
         """Trade at this price: stops and targets fill."""
-        self._call("/control/move", {"symbol": symbol, "price": price, "at": at})
+        self.moves([(symbol, price)], at)
+
+    def moves(self, moves: Sequence[tuple[str, str]], at: str) -> None:
+        """The same for many symbols and prices, one after the other, in one call."""
+        self._call("/control/move", {"moves": list(moves), "at": at})
 
     def expire(self, client_order_id: str, at: str) -> None:
         """End what has not filled of an entry."""

@@ -293,7 +293,8 @@ def _control(venue: LyingVenue, path: str, body: dict[str, Any]) -> tuple[int, A
     elif path == "/control/fill":
         book.fill(**body)
     elif path == "/control/move":
-        book.move(**body)
+        for symbol, price in body["moves"]:
+            book.move(symbol, price, body["at"])
     elif path == "/control/expire":
         book.expire(**body)
     elif path == "/control/summary":
