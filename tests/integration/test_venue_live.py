@@ -15,6 +15,7 @@ from tests.delivery import NOON, a_message, a_runtime, later, routed, work_off
 from tests.integration.test_venue_wiring import shown
 from tests.money import D, a_request
 from tests.venue import LyingVenue, VenueBook
+from workers import work
 from workers.adapters.ledger_redis import RedisLedger
 from workers.adapters.truth import RedisTruth
 from workers.control import DriftError, Resumed, resume
@@ -77,6 +78,23 @@ def test_a_start_asks_for_a_comparison_and_entries_wait_for_it(fleet: Runtime) -
     assert (book(fleet).cash, book(fleet).start_equity_session) == (D(250_000), D(250_000))
     assert "entries wait" not in shown(status(fleet))
     assert an_entry(fleet).quantity == 10
+
+
+@pytest.mark.parametrize(
+    ("queue", "clock", "asked"), [("maintenance", "live", 1), ("immediate", "live", 0), ("maintenance", "event", 0)]
+)
+def test_every_worker_that_can_compare_asks_for_it_when_it_starts(
+    fleet: Runtime, monkeypatch: pytest.MonkeyPatch, queue: str, clock: str, asked: int
+) -> None:
+    """Rule: reconciliation at start: also a worker that comes back alone; once, and not where time is a recording's."""
+    monkeypatch.setattr(work, "Stable", lambda _plan: None)
+    monkeypatch.setattr(work, "serve", lambda *_: None)
+    monkeypatch.setattr(work, "WarmWorker", lambda *_, **__: SimpleNamespace(work=lambda **_: None))
+    fleet.settings = fleet.settings.model_copy(update={"clock": clock})
+    for _ in range(2):
+        assert work.work(fleet, queue) == 0
+
+    assert fleet.queues.depths()["maintenance"] == asked
 
 
 def test_every_start_asks_anew(fleet: Runtime) -> None:

@@ -1,10 +1,11 @@
 """The HTTP side: every request meets at most one toxic; what it does to the book and what it answers differ."""
 
+import itertools
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -98,9 +99,9 @@ class LyingVenue:
                     return self._script.pop(place)
             return self._random(method) if self._random is not None else GOOD
 
-    def wait(self, seconds: float) -> None:
-        """A pause that the end of the venue cuts short."""
-        self._gone.wait(seconds)
+    def wait(self, seconds: float) -> bool:
+        """A pause that the end of the venue cuts short; whether it did."""
+        return self._gone.wait(seconds)
 
     def is_open(self) -> bool:
         """The answer of /clock."""
@@ -195,20 +196,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
             self.connection.shutdown(socket.SHUT_WR)
         elif toxic.kind == "drip":
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-            self._drip(json.dumps(body).encode(), toxic.seconds)
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            self._drip(itertools.chain(json.dumps(body).encode(), itertools.repeat(32)), toxic.seconds)
         elif toxic.kind == "drip_head":
-            self._drip(b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 1000, toxic.seconds)
+            self._drip(itertools.chain(b"HTTP/1.1 200 OK\r\nX-Padding: ", itertools.repeat(120)), toxic.seconds)
         elif toxic.kind == "huge":
             self._pour()
         else:
             self._answer(status, body)
 
-    def _drip(self, raw: bytes, seconds: float) -> None:
-        """Byte after byte."""
-        for place in range(len(raw)):
-            self.venue.wait(seconds)
-            self.wfile.write(raw[place : place + 1])
+    def _drip(self, raw: Iterable[int], seconds: float) -> None:
+        """Byte after byte, without end, until the caller or the venue is gone."""
+        for byte in raw:
+            if self.venue.wait(seconds):
+                return
+            self.wfile.write(bytes([byte]))
             self.wfile.flush()
 
     def _pour(self) -> None:
