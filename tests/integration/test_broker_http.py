@@ -167,6 +167,16 @@ def test_an_answer_that_comes_half_a_minute_late_is_none(venue: LyingVenue) -> N
     assert (found.status, venue.book().asked) == (OrderStatus.FILLED, {"o-AAA": 1})
 
 
+def test_nothing_in_the_environment_changes_the_way_to_the_venue(
+    venue: LyingVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy would read the key, and might send an order twice."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    assert broker(venue).submit(an_order()).status is OrderStatus.FILLED
+
+
 def test_a_venue_that_is_not_there_is_an_open_question() -> None:
     """Refused connections too: something in between may have sent it on."""
     with LyingVenue() as gone:

@@ -385,6 +385,28 @@ def test_a_flattening_order_carries_the_whole_position_at_what_was_paid(quantity
     assert order.levels == Levels(D(100), D(0), D(0), D(100), D(100), D("0.0001"))
 
 
+def test_a_closing_order_that_was_written_and_not_sent_goes_as_it_was_written() -> None:
+    """NEW from 15:00, sent at 15:01 by who comes after: the venue and our intent know the same facts."""
+    desk = Desk()
+    first, again = (desk.executor.closing(holding("BBB", 7), at, "act") for at in (NOW, NOW + timedelta(minutes=1)))
+    desk.intents.create(first)
+    desk.executor.close(again, NOW + timedelta(minutes=1))
+
+    assert again != first
+    assert desk.broker.submitted == [first]
+
+
+@pytest.mark.parametrize("under_halt", [False, True])
+def test_a_closing_order_is_sent_under_a_halt_only_when_told_so(under_halt: bool) -> None:  # noqa: FBT001
+    """Flatten tells so; whatever else closes does not."""
+    desk = Desk(control=FakeControl(TradingState.HALTED))
+    order = desk.executor.closing(holding("BBB", 7), NOW, "act")
+    result = desk.executor.close(order, NOW, under_halt=under_halt)
+
+    assert (len(desk.broker.submitted) == 1) is under_halt
+    assert (result.refusal is None) is under_halt
+
+
 def test_the_act_of_flattening_names_its_order() -> None:
     """By moment, reason and symbol; the digest by sha256sum over the three joined by 0x1f."""
     desk = Desk()
