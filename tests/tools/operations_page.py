@@ -88,6 +88,7 @@ def a_fleet_at_work(url: str) -> Runtime:
     """Posts of the demo as if they came now: some decided upon, some voting, some claimed, some not yet read."""
     demo = ROOT / "config" / "demo"
     variables = {"FLEET_PROFILE": "paper", "FLEET_REDIS_URL": url, "FLEET_MARKET__BARS_DIR": str(demo / "bars")}
+    variables["FLEET_MARKET__CALENDAR_START"] = "2025-01-02"  # a long calendar takes seconds to build
     fleet = Runtime(load_settings(environ=variables))
     now = fleet.clock.now()
     fleet.initialise_if_empty("fleet run", now)
