@@ -44,16 +44,21 @@ _NEAR = 24
 _SHOUTED = 0.6
 
 
-def listings(text: str) -> Iterator[Place]:
+def listings(text: str) -> list[Place]:
     """Symbols after an exchange of the United States ("NASDAQ: AAPL") and inside OCC option symbols."""
+    found: list[Place] = []
     if ":" in text and _names_exchange(text.casefold()):
-        yield from (_place(match, "listing") for match in _EXCHANGE.finditer(text))
+        found = [_place(match, "listing") for match in _EXCHANGE.finditer(text)]
     if _OCC_HINT.search(text) is not None:
-        yield from (_place(match, "listing") for match in _OCC.finditer(text))
+        found += [_place(match, "listing") for match in _OCC.finditer(text)]
+    return found
 
 
 def _names_exchange(folded: str) -> bool:
-    return any(name in folded for name in _EXCHANGES)
+    for name in _EXCHANGES:  # noqa: SIM110  # twice as fast as any()
+        if name in folded:
+            return True
+    return False
 
 
 def options(text: str) -> Iterator[Place]:

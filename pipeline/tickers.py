@@ -137,8 +137,9 @@ class TickerReader:
         tagged = self._tagged(text) if "$" in text and not _is_code(text) else []
         if not self._settings.names or len(tagged) > self._settings.max_kept:
             return Survey(self._reading_of(tagged, [], []), text, tuple(tagged))
-        listed = list(self._listed(text))
+        listed = mentions.listings(text)
         if listed:
+            listed = list(self._tradable(listed))
             taken = {place.start for place in tagged}
             listed = [place for place in listed if place.start not in taken and place.start - 1 not in taken]
         capitals = frozenset(_CAPITALS.findall(text))
@@ -184,9 +185,9 @@ class TickerReader:
         symbols = {place.symbol for place in places}
         return {name for name in symbols if name in self._universe or not (name in weak or name in self._dropped)}
 
-    def _listed(self, text: str) -> "Iterator[Place]":
-        """Symbols that an exchange or an option names; canonical."""
-        for place in mentions.listings(text):
+    def _tradable(self, listed: list[Place]) -> "Iterator[Place]":
+        """Symbols that an exchange or an option names; canonical, without currencies."""
+        for place in listed:
             symbol = place.symbol or ""
             base, _, suffix = symbol.replace("-", ".").replace("/", ".").partition(".")
             resolved = self._resolve(base, suffix)
