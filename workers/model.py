@@ -1,10 +1,10 @@
 """`fleet model`: learn, measure, calibrate and describe the stage-1 model."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import process_time
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -27,6 +27,7 @@ from workers.model_fit import (
     train,
 )
 from workers.model_report import Measured, Part, as_html, as_text, into_page, measured, rate, rates_as_text, table
+from workers.plain import plain
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 SHIPPED = Path(__file__).parent.parent / "pipeline" / "data" / "stage1.bin"
@@ -121,13 +122,30 @@ def calibrate(
 
 
 @app.command()
-def info(model: ModelFile = SHIPPED) -> None:
+def info(
+    model: ModelFile = SHIPPED,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+) -> None:
     """What a model file says about itself: version, digests, provenance with licences, calibrators."""
     stage = _read(model)
     valid = stage.calibrator(Channel.UNKNOWN) is not None
     about = Described(bytes=model.stat().st_size, fast_path="open" if valid else "closed: no valid calibrator")
     document = {**stage.card.model_dump(mode="json"), **about.model_dump()}
-    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        typer.echo("\n".join(f"{path} = {plain(value)}" for path, value in _lines(document)))
+
+
+def _lines(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every fact of a document with the way to it; of lists by number."""
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in parts:
+            yield from _lines(part, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, str(value)
 
 
 def _held_out(corpus: Corpus) -> list[Measured]:

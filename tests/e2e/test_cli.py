@@ -157,7 +157,17 @@ def test_a_server_that_is_not_there_is_a_failure(command: Command) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("status",), ("trace",), ("inspect",), ("dead",), ("check",), ("run",), ("replay",), ("model", "evaluate")],
+    [
+        ("status",),
+        ("trace",),
+        ("inspect",),
+        ("dead",),
+        ("check",),
+        ("run",),
+        ("replay",),
+        ("model", "info"),
+        ("model", "evaluate"),
+    ],
 )
 def test_what_reads_can_answer_in_json(words: tuple[str, ...]) -> None:
     """Rule: --json on every command that answers with facts."""

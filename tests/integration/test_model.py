@@ -191,7 +191,7 @@ def test_info_says_whether_the_fast_path_is_open(trained: Path, tmp_path: Path) 
     bare = tmp_path / "bare.bin"
     bare.write_bytes(Model(named(model.card.model_copy(update={"calibrators": {}})), model.rows).packed())
 
-    shown = [json.loads(fleet_model("info", "--model", path).stdout) for path in (trained, bare)]
+    shown = [json.loads(fleet_model("info", "--model", path, "--json").stdout) for path in (trained, bare)]
 
     assert [document["fast_path"] for document in shown] == ["open", "closed: no valid calibrator"]
     assert shown[0]["provenance"][0]["licence"].startswith("MIT")
