@@ -1,13 +1,13 @@
 """Settings of the shell around the pipeline: Redis, market files, sources, workers, schedule and log."""
 
 import re
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
 from pipeline.models import Frozen
 
@@ -15,6 +15,7 @@ SOURCE_NAME = r"^[a-z0-9_]{1,32}$"
 HEARTBEAT_S = 10  # a process that turns at least this often is never taken for dead (heartbeats live 30 s)
 
 SENTINEL_PORT = 26379
+SHORTEST_ROUND_S = 60
 
 SourceName = Annotated[str, Field(pattern=SOURCE_NAME)]
 
@@ -86,6 +87,10 @@ class MarketSettings(Frozen):
     index_symbol: str | None = Field(
         default=None, pattern=r"^[A-Z]{1,5}(\.[A-Z])?$", description="the market's own symbol; none = no index checks"
     )
+    calendar: Literal["XNYS", "24/7"] = Field(
+        default="XNYS",
+        description="XNYS = New York's sessions; 24/7 = always open, a session is a day of UTC",
+    )
     calendar_start: date = Field(
         default=date(1990, 1, 1), ge=date(1970, 1, 1), le=date(2035, 12, 31), description="first day the calendar knows"
     )
@@ -123,6 +128,35 @@ class SourceSettings(Frozen):
         """A gzip file cannot be followed: its last block is unreadable until it is closed."""
         if self.tail and self.kind == "jsonl" and self.path is not None and self.path.suffix == ".gz":
             raise ValueError(f"tail = true cannot follow the packed file {self.path}; set tail = false")
+        return self
+
+
+class PlaybackSettings(Frozen):
+    """A recorded day played over and over, its times moved to now: posts and bars alike. Without `first` it is off."""
+
+    first: AwareDatetime | None = Field(default=None, description="the recording's moment each round begins with")
+    last: AwareDatetime | None = Field(default=None, description="the recording's moment each round ends with")
+    speed: int = Field(default=1, ge=1, le=60, description="recorded seconds in a second")
+
+    @property
+    def round_s(self) -> int:
+        """Seconds that one round takes; 0 when nothing is played."""
+        if self.first is None or self.last is None:
+            return 0
+        return int((self.last - self.first) / timedelta(seconds=self.speed))
+
+    @model_validator(mode="after")
+    def _a_round_has_a_length(self) -> Self:
+        """Whole seconds of it, one minute at least."""
+        if (self.first is None) != (self.last is None):
+            raise ValueError(f"first = {self.first} and last = {self.last}; valid: both or neither")
+        if self.first is None or self.last is None:
+            return self
+        if self.round_s < SHORTEST_ROUND_S or (self.last - self.first) % timedelta(seconds=self.speed):
+            raise ValueError(
+                f"first = {self.first.isoformat()} to last = {self.last.isoformat()} at speed = {self.speed} must take "
+                f"whole seconds, at least {SHORTEST_ROUND_S}"
+            )
         return self
 
 

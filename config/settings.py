@@ -25,6 +25,7 @@ from config.paper import PaperSettings
 from config.sections import (
     LogSettings,
     MarketSettings,
+    PlaybackSettings,
     RedisSettings,
     ScheduleSettings,
     SourceSettings,
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     market: MarketSettings = MarketSettings()
     source: SourceSettings = SourceSettings()
+    playback: PlaybackSettings = PlaybackSettings()
     workers: WorkersSettings = WorkersSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     log: LogSettings = LogSettings()
@@ -129,6 +131,16 @@ class Settings(BaseSettings):
         """An order may reach a real venue only from a fleet that knows it is live."""
         if self.venue.kind == "http" and not self.is_live and not self.venue.sandbox:
             raise ValueError("venue.sandbox is false; outside profile live, kind http accepts only true")
+        return self
+
+    @model_validator(mode="after")
+    def _only_practice_is_played_back(self) -> Self:
+        """A recording moved to now must never move money, and needs the clock it is moved to."""
+        if self.playback.first is not None and (self.is_live or self.clock != "live" or self.venue.kind != "paper"):
+            raise ValueError(
+                f"playback.first is set with profile {self.profile}, clock {self.clock}, venue.kind {self.venue.kind}; "
+                "valid: profile paper, clock live, venue.kind paper"
+            )
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from workers.adapters.lines import RawPost, Source
 from workers.adapters.marks_redis import RedisMarks
 from workers.adapters.posts import parse_post
 from workers.adapters.source_jsonl import JsonlSource
+from workers.adapters.source_played import PlayedSource
 from workers.adapters.source_stdin import StdinSource
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def build_collector(fleet: "Runtime") -> Collector:
         feed: Source = StdinSource()
     elif source.path is None:
         raise SettingsError("source.path is not set; valid: a file of JSON lines (FLEET_SOURCE__PATH)")
+    elif fleet.playback is not None:
+        feed = PlayedSource(source.path, fleet.playback, HostClock().now)
     else:
         feed = JsonlSource(source.path, tail=source.tail, patience_s=PATIENCE_S)
     marks = RedisMarks(fleet.client, fleet.keys)

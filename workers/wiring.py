@@ -24,7 +24,7 @@ from workers.adapters.bars_csv import CsvMarketData
 from workers.adapters.breaker_redis import RedisBreaker
 from workers.adapters.broker_guarded import GuardedBroker
 from workers.adapters.broker_http import HttpBroker
-from workers.adapters.calendar import ExchangeSessions
+from workers.adapters.calendar import AlwaysOpen, ExchangeSessions, SessionTable
 from workers.adapters.clock import RedisClock
 from workers.adapters.conditions_csv import CsvConditions
 from workers.adapters.connection import connect, connect_bytes
@@ -41,6 +41,7 @@ from workers.adapters.ledger_redis import RedisLedger
 from workers.adapters.notify import Messenger, messenger
 from workers.adapters.paper import PaperBroker
 from workers.adapters.paper_redis import RedisPaperStore
+from workers.adapters.playback import Playback, PlayedMarketData
 from workers.adapters.rq_factory import JobQueues
 from workers.adapters.standing_redis import StandingReader
 from workers.adapters.state_redis import RedisState
@@ -183,18 +184,34 @@ class Runtime:
     # ---- market ----
 
     @cached_property
-    def sessions(self) -> ExchangeSessions:
+    def sessions(self) -> SessionTable:
         """The exchange's calendar."""
-        return ExchangeSessions(self.settings.market.calendar_start, self.settings.market.calendar_end)
+        market = self.settings.market
+        calendar = AlwaysOpen if market.calendar == "24/7" else ExchangeSessions
+        return calendar(market.calendar_start, market.calendar_end)
 
     @cached_property
-    def market(self) -> CsvMarketData:
+    def playback(self) -> Playback | None:
+        """The recording that is played over and over, None for a real feed."""
+        played = self.settings.playback
+        return Playback(played.first, played.round_s, played.speed) if played.first is not None else None
+
+    @cached_property
+    def market(self) -> CsvMarketData | PlayedMarketData:
         """Bars and quotes. Raises SettingsError without a folder of bars."""
+        if self.playback is None:
+            return self._csv(self.sessions)
+        market = self.settings.market
+        return PlayedMarketData(
+            self._csv(ExchangeSessions(market.calendar_start, market.calendar_end)), self.playback, self.sessions
+        )
+
+    def _csv(self, sessions: SessionTable) -> CsvMarketData:
         market = self.settings.market
         if market.bars_dir is None:
             raise SettingsError("market.bars_dir is not set; valid: a folder of SYMBOL.csv (FLEET_MARKET__BARS_DIR)")
         try:
-            return CsvMarketData(market.bars_dir, sessions=self.sessions, daily_folder=market.daily_bars_dir)
+            return CsvMarketData(market.bars_dir, sessions=sessions, daily_folder=market.daily_bars_dir)
         except MarketDataError as error:
             raise SettingsError(f"market.bars_dir: {error}") from error
 

@@ -1,9 +1,9 @@
-"""The exchange's sessions: a table of opens and closes, and XNYS as exchange_calendars knows it."""
+"""The exchange's sessions: a table of opens and closes, XNYS as exchange_calendars knows it, and one always open."""
 
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import accumulate
 from zoneinfo import ZoneInfo
 
@@ -122,6 +122,19 @@ class ExchangeSessions(SessionTable):
 
     def __init__(self, first: date = FIRST_DAY, last: date = LAST_DAY) -> None:
         super().__init__(_xnys(first, last), first, last)
+
+
+class AlwaysOpen(SessionTable):
+    """An exchange that never closes: a session is a day of UTC, from midnight to midnight."""
+
+    def __init__(self, first: date = FIRST_DAY, last: date = LAST_DAY) -> None:
+        opens = [datetime.combine(first, time(0), UTC) + timedelta(days=n) for n in range((last - first).days + 1)]
+        super().__init__([Session(at.date(), at, at + timedelta(days=1)) for at in opens], first, last)
+
+    def phase(self, at: datetime) -> Phase:
+        """Always regular."""
+        self._moment(at)
+        return Phase.REGULAR
 
 
 def _xnys(first: date, last: date) -> list[Session]:

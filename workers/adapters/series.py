@@ -37,21 +37,21 @@ class SeriesMarketData(ABC):
 
     def bars(self, symbol: str, as_of: datetime, count: int) -> Bars:
         """The last `count` (or fewer) completed bars of the analysis interval."""
-        return _last(self._whole(symbol), as_of, count)
+        return last_bars(self._whole(symbol), as_of, count)
 
     def daily_bars(self, symbol: str, as_of: datetime, count: int) -> Bars:
         """The last `count` (or fewer) completed daily bars."""
-        return _last(self._daily_whole(symbol), as_of, count)
+        return last_bars(self._daily_whole(symbol), as_of, count)
 
     def bars_between(self, symbol: str, start: datetime, end: datetime) -> Bars:
         """Every bar with `start < bar end <= end`, oldest first."""
         series = self._whole(symbol)
-        return series.part(_completed(series, start), _completed(series, end))
+        return series.part(completed(series, start), completed(series, end))
 
     def quote(self, symbol: str, as_of: datetime) -> Quote | None:
         """The last completed bar's close at its end; None before the first bar."""
         series = self._whole(symbol)
-        known = _completed(series, as_of)
+        known = completed(series, as_of)
         if known == 0:
             return None
         at = datetime.fromtimestamp(int(series.end[known - 1]), tz=UTC)
@@ -124,13 +124,14 @@ def _reduced(operation: np.ufunc, values: FloatArray, first: IntArray) -> FloatA
     return reduced
 
 
-def _completed(series: Bars, as_of: datetime) -> int:
+def completed(series: Bars, as_of: datetime) -> int:
     """How many bars are complete at `as_of`."""
     if as_of.tzinfo is None:
         raise ValueError(f"{as_of.isoformat()} has no time zone; times are aware UTC")
     return int(series.end.searchsorted(as_of.timestamp(), side="right"))
 
 
-def _last(series: Bars, as_of: datetime, count: int) -> Bars:
-    known = _completed(series, as_of)
+def last_bars(series: Bars, as_of: datetime, count: int) -> Bars:
+    """The last `count` (or fewer) of the bars that are complete at `as_of`."""
+    known = completed(series, as_of)
     return series.part(known - count, known)
