@@ -1,16 +1,24 @@
 # One image for every process of the fleet; the command says which one it becomes.
 FROM python:3.12-slim AS build
-COPY requirements.lock /tmp/requirements.lock
-RUN python -m venv /venv \
- && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --requirement /tmp/requirements.lock
+COPY docker/venv.sh requirements.lock /tmp/
+RUN sh /tmp/venv.sh /venv /tmp/requirements.lock
+WORKDIR /app
+COPY pipeline pipeline
+COPY config config
+COPY workers workers
+# A read-only image cannot keep what Python compiles at a start, so it is compiled now.
+RUN python -m compileall -q --invalidation-mode unchecked-hash pipeline config workers
 
 FROM python:3.12-slim
 RUN groupadd --gid 10001 fleet \
  && useradd --uid 10001 --gid fleet --no-create-home --shell /usr/sbin/nologin fleet \
- && install --directory --owner fleet --group fleet /app /data \
+ && for role in redis collector router scheduler worker dashboard operator control admin; do \
+      install --directory --owner fleet --group fleet "/secrets/$role"; done \
+ && install --directory --owner fleet --group fleet /data \
  && printf '#!/bin/sh\nexec python -m workers.cli "$@"\n' > /usr/local/bin/fleet \
  && chmod 0755 /usr/local/bin/fleet
 COPY --from=build /venv /venv
+COPY --from=build /app /app
 # Our packages have common names: /app comes first on the path, so no other distribution's `config` can win.
 ENV PATH=/venv/bin:$PATH \
     PYTHONPATH=/app \
@@ -18,10 +26,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     FLEET_DATA_DIR=/data
 WORKDIR /app
-COPY pipeline pipeline
-COPY config config
-COPY workers workers
-USER fleet
+USER 10001:10001
 # Every process ends in good order on SIGTERM; a worker finishes its job first.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["fleet"]

@@ -34,6 +34,11 @@ class RedisSettings(Frozen):
         default=None,
         description="redis[s]://, unix:// or redis[s]+sentinel:// address; FLEET_REDIS_URL; none = the embedded server",
     )
+    tls_ca: Path | None = Field(
+        default=None, description="file of the authority that signed the server's certificate; none = the system's"
+    )
+    tls_cert: Path | None = Field(default=None, description="file of our certificate, if the server wants one")
+    tls_key: Path | None = Field(default=None, description="file of that certificate's key; together with tls_cert")
     key_prefix: str = Field(
         default="fleet", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="first word of every key of ours"
     )
@@ -66,6 +71,10 @@ class RedisSettings(Frozen):
             raise ValueError("must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:///PATH or redis+sentinel://")
         if "decode_responses" in parts.query:
             raise ValueError("must not set decode_responses: RQ needs bytes and the fleet needs text")
+        if "ssl_" in parts.query:
+            raise ValueError(
+                "must not set ssl_ options: certificates are always checked; files are redis.tls_ca, tls_cert, tls_key"
+            )
         return url
 
     @model_validator(mode="after")
@@ -75,6 +84,21 @@ class RedisSettings(Frozen):
             raise ValueError(f"block_s = {self.block_s} must be below socket_timeout_s = {self.socket_timeout_s}")
         if self.retry_base_s > self.retry_cap_s:
             raise ValueError(f"retry_base_s = {self.retry_base_s} must not pass retry_cap_s = {self.retry_cap_s}")
+        return self
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.url is not None and urlsplit(self.url.get_secret_value()).scheme.startswith("rediss")
+
+    @model_validator(mode="after")
+    def _certificates_are_for_tls(self) -> Self:
+        """Who names certificates believes to be safe: a plain connection would not be."""
+        named = [name for name in ("tls_ca", "tls_cert", "tls_key") if getattr(self, name) is not None]
+        if named and not self.is_tls:
+            raise ValueError(f"{named[0]} is set, but url is not rediss://")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"tls_cert = {self.tls_cert} and tls_key = {self.tls_key}; valid: both or neither")
         return self
 
 
@@ -111,7 +135,14 @@ class MarketSettings(Frozen):
 class SourceSettings(Frozen):
     """Where posts come from."""
 
-    kind: Literal["jsonl", "stdin"] = Field(default="jsonl", description="a file of JSON lines, or standard input")
+    kind: Literal["jsonl", "stdin", "webhook"] = Field(
+        default="jsonl", description="a file of JSON lines, standard input, or posts sent to us over HTTP"
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="address a webhook listens on")
+    port: int = Field(default=8081, ge=0, le=65_535, description="port a webhook listens on; 0 = any")
+    token: SecretStr | None = Field(
+        default=None, min_length=16, description="what a sender must present as bearer; needed for kind webhook"
+    )
     path: Path | None = Field(default=None, description="the file, .jsonl or .jsonl.gz; needed for kind jsonl")
     tail: bool = Field(default=True, description="wait for more at the end of the file, across rotation")
     channel: str = Field(
@@ -225,4 +256,20 @@ class LogSettings(Frozen):
     )
     format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto = console on a terminal, else one JSON object a line"
+    )
+
+
+class DashboardSettings(Frozen):
+    """The page for people: `fleet dashboard`."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="address it listens on")
+    port: int = Field(default=9181, ge=0, le=65_535, description="port it listens on; 0 = any")
+    password: SecretStr | None = Field(
+        default=None, min_length=12, description="the login's password; without one the dashboard does not start"
+    )
+    session_s: int = Field(default=28_800, ge=60, le=604_800, description="seconds until a login ends")
+    refresh_s: int = Field(default=5, ge=1, le=300, description="seconds between refreshes of the fleet page")
+    https: bool = Field(default=False, description="people reach it over https: cookies are for https only")
+    control_url: SecretStr | None = Field(
+        default=None, description="Redis address of the account that may halt and reduce; none = the page only shows"
     )

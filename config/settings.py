@@ -23,6 +23,7 @@ from config.layers import (
 )
 from config.paper import PaperSettings
 from config.sections import (
+    DashboardSettings,
     LogSettings,
     MarketSettings,
     PlaybackSettings,
@@ -49,7 +50,9 @@ from pipeline.validator import ValidatorSettings
 FOLDER: Final = Path(__file__).resolve().parent
 PROFILES: Final = ("paper", "replay", "live", "demo")
 DEFAULT_PROFILE: Final = "paper"
-SHELL: Final = frozenset({"redis", "data_dir", "log", "source", "workers", "schedule", "watch", "metrics"})
+SHELL: Final = frozenset(
+    {"redis", "data_dir", "log", "source", "workers", "schedule", "dashboard", "watch", "metrics"}
+)
 
 
 class Settings(BaseSettings):
@@ -77,6 +80,7 @@ class Settings(BaseSettings):
     playback: PlaybackSettings = PlaybackSettings()
     workers: WorkersSettings = WorkersSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    dashboard: DashboardSettings = DashboardSettings()
     log: LogSettings = LogSettings()
     watch: WatchSettings = WatchSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -209,8 +213,8 @@ def load_settings(
         layers.append(_without_profile(yaml_layer(extra_file)))
     for layer in layers:
         _refuse_secrets(layer)
-    if folder := variables.get("FLEET_SECRETS_DIR"):
-        layers.append(variables_layer(folder, Settings, secret_variables(Path(folder))))
+    folders = filter(None, variables.get("FLEET_SECRETS_DIR", "").split(os.pathsep))
+    layers += [variables_layer(folder, Settings, secret_variables(Path(folder))) for folder in folders]
     layers.append(variables_layer("environment", Settings, variables))
     return Settings.from_layers(tuple(layers))
 

@@ -66,10 +66,8 @@ class VenueSettings(Frozen):
         return key
 
     @model_validator(mode="after")
-    def _http_needs_an_address_and_a_key(self) -> Self:
-        """Half a venue is none."""
+    def _http_needs_an_address(self) -> Self:
+        """The key is asked for where orders are sent: only who sends some should have it."""
         if self.kind == "http" and self.base_url is None:
             raise ValueError("base_url is not set; kind http needs FLEET_VENUE__BASE_URL=https://HOST")
-        if self.kind == "http" and self.api_key is None:
-            raise ValueError("api_key is not set; kind http needs FLEET_VENUE__API_KEY or a secret file")
         return self

@@ -1,29 +1,19 @@
-"""`python -m workers.health ROLE`: exit 0 while the container's process gives signs of life, for healthchecks."""
+"""`python -m workers.health ROLE`: exit 0 while this machine's process of that role turns, for healthchecks.
 
-import socket
+A process that hangs, is stopped or cannot reach Redis does no turn, and the answer is 1 after 30 s. Asks the file of
+`FLEET_DATA_DIR` that the process touches (`adapters.pulse`), so it costs no settings, no account and no connection.
+"""
+
+import os
 import sys
-from typing import Final
+from pathlib import Path
 
-import redis
-
-from config.settings import load_settings
-from workers.adapters.connection import connect
-from workers.adapters.keys import Keys
-
-MAIN_PID: Final = 1  # the process a container was started for
-
-
-def is_alive(client: redis.Redis, keys: Keys, rq_prefix: str, name: str) -> bool:
-    """Whether the process of this name has a fresh heartbeat, or is registered as an RQ worker."""
-    return bool(client.exists(keys.heartbeat(name), f"{rq_prefix}:worker:{name}"))
+from workers.adapters.pulse import is_fresh
 
 
 def main(role: str) -> int:
     """The exit code: 0 alive, 1 not."""
-    settings = load_settings()
-    with connect(settings) as client:
-        name = f"{role}-{socket.gethostname()}-{MAIN_PID}"
-        return 0 if is_alive(client, Keys(settings.redis.key_prefix), settings.rq_prefix, name) else 1
+    return 0 if is_fresh(Path(os.environ.get("FLEET_DATA_DIR", ".fleet")), role) else 1
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from workers.stop import Stop
 
 MAX_INTERVAL_S: Final = HEARTBEAT_TTL_S / 3
 BEAT_EVERY_S: Final = 1.0
+FORGOTTEN_AFTER_MS: Final = 3_600_000
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_LONGEST_S: Final = 5.0  # so long at most a process stays away once Redis is back
 
@@ -34,16 +35,23 @@ def is_transient(error: BaseException) -> bool:
 
 
 class Heartbeat:
-    """A process's sign of life in Redis, written at most once a second, forgotten after 30 s."""
+    """A process's sign of life in Redis, written at most once a second, forgotten after 30 s; names after an hour."""
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, name: str, role: str, monotonic: Callable[[], float] = time.monotonic
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        name: str,
+        role: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        pulse: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._name = name
         self._keys = keys
         self._card = {"v": 1, "role": role, "host": socket.gethostname(), "pid": os.getpid()}
         self._monotonic = monotonic
+        self._pulse = pulse
         self._next = float("-inf")
 
     def __call__(self, done: int) -> None:
@@ -56,7 +64,9 @@ class Heartbeat:
         pipe.set(self._keys.heartbeat(self._name), json.dumps(self._card | {"at": at.isoformat(), "done": done}))
         pipe.expire(self._keys.heartbeat(self._name), HEARTBEAT_TTL_S)
         pipe.zadd(self._keys.heartbeats(), {self._name: to_ms(at)})
+        pipe.zremrangebyscore(self._keys.heartbeats(), "-inf", to_ms(at) - FORGOTTEN_AFTER_MS)
         pipe.execute()
+        self._pulse()
         self._next = now + BEAT_EVERY_S
 
 

@@ -1,7 +1,7 @@
 """The scheduler: what is due now becomes a job, once, however many schedulers there are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import islice
@@ -19,6 +19,8 @@ from workers.adapters.rq_factory import CONSENSUS, MAINTENANCE, JobQueues
 from workers.adapters.state_redis import RedisState
 
 COLLECTOR_GRACE = timedelta(seconds=60)
+MISSED_FOR = timedelta(seconds=30)
+LOOK_AGAIN = timedelta(seconds=10)
 MOST_WAITING = 20
 
 log = structlog.get_logger()
@@ -39,6 +41,7 @@ class Scheduler:
     janitor_interval_s: int
     reconcile_interval_s: int
     claims_per_job: int
+    _missing: list[datetime] = field(default_factory=list)
 
     def turn(self, now: datetime) -> int:
         """Live: everything that is due at `now`. Answers how many jobs were queued.
@@ -151,10 +154,19 @@ class Scheduler:
     # ---- inside ----
 
     def _no_collector(self, now: datetime) -> bool:
-        """Whether no collector is fresh, a while after the start (seed: the collector is critical)."""
+        """Whether no collector is fresh, a while after the start (seed: the collector is critical).
+
+        Seen again and again for 30 s: while Redis was away nobody's sign of life could arrive, so after an outage
+        the look begins anew.
+        """
         since = self.state.since()
-        waited = since is None or now - since >= COLLECTOR_GRACE
-        return waited and not self.state.fresh("collect", now)
+        if (since is not None and now - since < COLLECTOR_GRACE) or self.state.fresh("collect", now):
+            self._missing.clear()
+            return False
+        if self._missing and now - self._missing[-1] > LOOK_AGAIN:
+            self._missing.clear()
+        self._missing[1:] = [now]
+        return now - self._missing[0] >= MISSED_FOR
 
     def _tick(self, job: str, now: datetime, every_s: int) -> int:
         bucket = window_of(now, every_s)

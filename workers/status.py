@@ -68,6 +68,8 @@ def book(fleet: Runtime) -> dict[str, Any]:
     """Account and positions at the broker; why they are unknown while it cannot be asked."""
     if fleet.settings.venue.kind == "paper" and fleet.settings.market.bars_dir is None:
         return {"unknown": "market.bars_dir is not set here (FLEET_MARKET__BARS_DIR)", "positions": {}}
+    if fleet.settings.venue.kind == "http" and fleet.settings.venue.api_key is None:
+        return {"unknown": "venue.api_key is not known here; the book in Redis is in fleet:positions", "positions": {}}
     try:
         account, positions = fleet.broker.account(), fleet.broker.positions()
     except (BrokerError, TransientError) as error:

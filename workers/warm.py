@@ -9,7 +9,7 @@ waits: the worker is free at that moment, so it holds nothing that another could
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -53,16 +53,25 @@ class WarmWorker(Worker):
     death_penalty_class = FirmTimeout
 
     def __init__(
-        self, queue: GuardedQueue, *, stable: Stable, leases: Leases, liveness: Liveness | None = None, **options: Any
+        self,
+        queue: GuardedQueue,
+        *,
+        stable: Stable,
+        leases: Leases,
+        liveness: Liveness | None = None,
+        pulse: Callable[[], None] = lambda: None,
+        **options: Any,
     ) -> None:
         """`stable` was made before this process had threads or connections; it is closed with the worker.
 
-        `liveness` is marked while the worker looks for jobs, waits for one to end, or for Redis.
+        `liveness` is marked while the worker looks for jobs, waits for one to end, or for Redis; `pulse` is called
+        wherever it gives a sign of life.
         """
         super().__init__([queue], **options)
         self._liveness = liveness or Liveness()
         self._queue = queue
         self._stable = stable
+        self._pulse = pulse
         self._books = JobBooks(self.connection, queue, self.key, self.name, leases)
         self._wish = Stop()
         self._horse: Horse | None = None
@@ -139,6 +148,9 @@ class WarmWorker(Worker):
         elif not fresh:
             with _outlived("heartbeat"):
                 super().heartbeat(timeout, pipeline)
+                self._pulse()
+            return
+        self._pulse()
 
     # ---- one job ----
 

@@ -276,8 +276,13 @@ class Runtime:
 
     @cached_property
     def broker(self) -> Broker:
-        """The configured venue: the simulated one, shared by the whole fleet, or a guarded one over HTTP."""
+        """The configured venue: the simulated one, shared by the whole fleet, or a guarded one over HTTP.
+
+        Raises SettingsError without the key of a venue over HTTP.
+        """
         if self.settings.venue.kind == "http":
+            if self.settings.venue.api_key is None:
+                raise SettingsError("venue.api_key is not set; valid: FLEET_VENUE__API_KEY or a secret file")
             return GuardedBroker(HttpBroker(BoundedHttp(self.settings.venue)), self.breaker)
         store = RedisPaperStore(self.client, self.keys, self.settings.paper.starting_cash)
         return PaperBroker(store, self.market, self.market, self.sessions, self.settings.paper)

@@ -9,6 +9,7 @@ import structlog
 from workers import jobs
 from workers.adapters.horse import MIB, Plan
 from workers.adapters.metrics_http import serve
+from workers.adapters.pulse import Pulse
 from workers.adapters.rq_factory import MAINTENANCE, worker_options
 from workers.adapters.stable import Stable
 from workers.measures import REGISTRY
@@ -34,8 +35,14 @@ def work(fleet: Runtime, queue: str) -> int:
     ours = fleet.queues.queues[queue]
     serve(fleet.settings.metrics, REGISTRY, fleet.liveness)  # its thread comes after the stable was forked
     await_server(fleet.rq_client, "work", Stop(), fleet.liveness)
-    leases = fleet.queues.leases
-    worker = WarmWorker(ours, stable=stable, leases=leases, liveness=fleet.liveness, **worker_options(ours, name))
+    worker = WarmWorker(
+        ours,
+        stable=stable,
+        leases=fleet.queues.leases,
+        liveness=fleet.liveness,
+        pulse=Pulse(fleet.settings.data_dir, f"work-{queue}"),
+        **worker_options(ours, name),
+    )
     if queue == MAINTENANCE and fleet.settings.clock == "live":
         fleet.scheduler.queue_reconcile(name)
     log.info("worker.started", queue=queue, worker=name)

@@ -1,4 +1,4 @@
-"""Connections and container health on a real server."""
+"""Connections on a real server."""
 
 import socket
 from collections.abc import Iterator
@@ -9,11 +9,8 @@ import redis
 
 from config.settings import Settings, load_settings
 from pipeline.errors import SettingsError
-from workers import health
 from workers.adapters.connection import connect, connect_bytes, redis_url
 from workers.adapters.embedded import EmbeddedServer
-from workers.adapters.keys import Keys
-from workers.process import Heartbeat
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +78,3 @@ def test_a_server_that_is_gone_is_reported_after_the_configured_repeats() -> Non
 
     with connect(settings) as client, pytest.raises(redis.ConnectionError):
         client.ping()
-
-
-def test_a_process_is_healthy_while_its_heartbeat_is_fresh(folder: Path) -> None:
-    """A near-miss: another process's heartbeat says nothing about this one."""
-    keys = Keys("health")
-    with connect(settings_of(folder)) as client:
-        assert not health.is_alive(client, keys, "rq", "route-host-1")
-        Heartbeat(client, keys, "route-host-1", "route")(0)
-
-        assert health.is_alive(client, keys, "rq", "route-host-1")
-        assert not health.is_alive(client, keys, "rq", "route-host-2")
-
-
-def test_a_container_is_asked_for_its_main_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Process 1 of this host; an RQ worker is known by its registration."""
-    monkeypatch.setenv("FLEET_DATA_DIR", str(folder))
-    assert health.main("work-immediate") == 1
-    with connect(settings_of(folder)) as client:
-        client.hset(f"rq:worker:work-immediate-{socket.gethostname()}-1", "birth", "now")
-
-    assert health.main("work-immediate") == 0

@@ -211,6 +211,43 @@ def finish(fleet: Runtime, now: datetime) -> None:
         work_off(fleet, queue)
 
 
+def turns(fleet: Runtime, *seconds: float) -> OrchestratorState:
+    """Turns of the scheduler at these seconds; the state after them."""
+    for one in seconds:
+        fleet.scheduler.turn(later(one))
+        finish(fleet, NOON)
+    return fleet.state.read()
+
+
+def test_a_fleet_without_a_collector_stops_itself(fleet: Runtime) -> None:
+    """Seed: the collector is critical. It is missed for 30 s in a row, from a minute after the start on."""
+    fleet.state.write(OrchestratorState.RUNNING, "ann", NOON)
+
+    assert turns(fleet, *range(50, 90, 10)) is OrchestratorState.RUNNING
+    assert turns(fleet, 90) is OrchestratorState.STOPPING
+    assert fleet.state.by() == "scheduler: no fresh collector"
+
+
+def test_a_collector_that_comes_back_in_time_is_not_missed(fleet: Runtime) -> None:
+    """Its container was killed and started again."""
+    fleet.state.write(OrchestratorState.RUNNING, "ann", NOON)
+    turns(fleet, 60, 70, 80)
+    fleet.client.zadd(fleet.keys.heartbeats(), {"collect-test": later(85).timestamp() * 1000})
+
+    assert turns(fleet, 85, 95, 105, 114) is OrchestratorState.RUNNING
+
+
+def test_an_outage_of_redis_is_no_missing_collector(fleet: Runtime) -> None:
+    """Nobody's sign of life could arrive for two minutes: the first turn after it must not stop the fleet."""
+    fleet.state.write(OrchestratorState.RUNNING, "ann", NOON)
+    fleet.client.zadd(fleet.keys.heartbeats(), {"collect-test": later(60).timestamp() * 1000})
+    turns(fleet, 60, 88)
+
+    assert turns(fleet, 210) is OrchestratorState.RUNNING
+    fleet.client.zadd(fleet.keys.heartbeats(), {"collect-test": later(214).timestamp() * 1000})
+    assert turns(fleet, 215, 225, 235) is OrchestratorState.RUNNING
+
+
 def test_stopping_drains_what_waits_then_stops(fleet: Runtime) -> None:
     """Rule: stop = intake ends, buffers come to a terminal outcome, then STOPPED."""
     fleet.backlog.accept([routed(a_message("m1", symbols=("ZELK",)))])

@@ -86,6 +86,7 @@ def _client(settings: Settings, attempts: int, *, decode: bool) -> redis.Redis:
         "socket_timeout": patience.socket_timeout_s,
         "socket_connect_timeout": patience.connect_timeout_s,
         "health_check_interval": patience.health_check_interval_s,
+        **_tls(patience),
     }
     if urlsplit(url).scheme.endswith("+sentinel"):
         return _followed(url, patience, options)
@@ -126,7 +127,7 @@ def _followed(url: str, patience: RedisSettings, options: dict[str, Any]) -> red
         "password": words.get("sentinel_password", [None])[0],
     }
     tls = parts.scheme == "rediss+sentinel"
-    asking |= {"ssl": True} if tls else {}
+    asking |= {"ssl": True, **_tls(patience)} if tls else {}
     sentinel = Sentinel(sentinels_of(url), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     login, _, _ = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -134,3 +135,12 @@ def _followed(url: str, patience: RedisSettings, options: dict[str, Any]) -> red
     options |= {"connection_class": _AskingTls if tls else _Asking, "ssl": tls}
     client: redis.Redis = sentinel.master_for(service, **options)  # type: ignore[no-untyped-call]
     return client
+
+
+def _tls(settings: RedisSettings) -> dict[str, Any]:
+    """For rediss://: the server's certificate is always asked for, and must be of its name."""
+    if not settings.is_tls:
+        return {}
+    files = {"ssl_ca_certs": settings.tls_ca, "ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
+    named = {name: str(file) for name, file in files.items() if file is not None}
+    return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **named}

@@ -10,8 +10,6 @@ from pipeline.errors import FleetError
 from pipeline.models import OrchestratorState
 from workers.adapters.keys import HEARTBEAT_TTL_S, Keys, to_ms
 
-FORGOTTEN_AFTER_MS = 3_600_000
-
 
 class RedisState:
     """`fleet:state` and `fleet:environment`."""
@@ -41,12 +39,9 @@ class RedisState:
         return datetime.fromisoformat(orjson.loads(raw)["at"]) if raw else None
 
     def fresh(self, role: str, now: datetime) -> list[str]:
-        """Names of the processes of a role whose heartbeat is younger than 30 s; older than an hour are forgotten."""
+        """Names of the processes of a role whose heartbeat is younger than 30 s. Only reads."""
         alive = to_ms(now) - HEARTBEAT_TTL_S * 1000
-        pipe = self._redis.pipeline()
-        pipe.zremrangebyscore(self._keys.heartbeats(), "-inf", to_ms(now) - FORGOTTEN_AFTER_MS)
-        pipe.zrangebyscore(self._keys.heartbeats(), alive, "+inf")
-        names: list[str] = pipe.execute()[1]
+        names: list[str] = self._redis.zrangebyscore(self._keys.heartbeats(), alive, "+inf")
         return [name for name in names if name.startswith(f"{role}-")]
 
     def is_empty(self) -> bool:

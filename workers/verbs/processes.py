@@ -159,6 +159,7 @@ def _ready(role: str) -> tuple[Any, Any]:
 
 
 def _turn(fleet: Any, role: str, step: Any, stop: Any, *, interval: float, until: Any = None) -> None:
+    from workers.adapters.pulse import Pulse
     from workers.process import Heartbeat, process_name, run_process
 
     name = process_name(role)
@@ -169,7 +170,7 @@ def _turn(fleet: Any, role: str, step: Any, stop: Any, *, interval: float, until
             stop.set()
         return done
 
-    beat = Heartbeat(fleet.client, fleet.keys, name, role)
+    beat = Heartbeat(fleet.client, fleet.keys, name, role, pulse=Pulse(fleet.settings.data_dir, role))
     code = run_process(name, one_turn, heartbeat=beat, interval=interval, stop=stop, liveness=fleet.liveness)
     raise typer.Exit(code)
 

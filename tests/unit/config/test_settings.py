@@ -259,12 +259,64 @@ def test_a_venue_outside_live_must_say_that_its_money_is_play_money() -> None:
     assert load_settings(environ=A_VENUE | {"FLEET_VENUE__SANDBOX": "true"}).venue.kind == "http"
 
 
-@pytest.mark.parametrize("absent", ["BASE_URL", "API_KEY"])
-def test_half_a_venue_is_refused(absent: str) -> None:
-    """Kind http needs both an address and a key."""
-    given = {name: value for name, value in A_VENUE.items() if not name.endswith(absent)}
+def test_a_venue_without_an_address_is_refused() -> None:
+    """The key is asked for where orders are sent: routers and collectors live without it."""
+    given = {name: value for name, value in A_VENUE.items() if not name.endswith("BASE_URL")}
 
-    assert f"FLEET_VENUE__{absent}" in refusal(given | {"FLEET_VENUE__SANDBOX": "true"})
+    assert "FLEET_VENUE__BASE_URL" in refusal(given | {"FLEET_VENUE__SANDBOX": "true"})
+
+
+def test_several_folders_of_secrets_are_read_the_last_wins(tmp_path: Path) -> None:
+    """A role's own and what a composition mounts beside it."""
+    for name, url in (("one", "redis://one/0"), ("two", "redis://two/0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "fleet_redis_url").write_text(f"{url}\n")
+    (tmp_path / "one" / "fleet_source__token").write_text("sixteen-characters\n")
+    settings = load_settings(environ={"FLEET_SECRETS_DIR": f"{tmp_path}/one:{tmp_path}/two"})
+
+    assert settings.redis.url is not None
+    assert settings.source.token is not None
+    assert settings.redis.url.get_secret_value() == "redis://two/0"
+    assert settings.source.token.get_secret_value() == "sixteen-characters"
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"FLEET_REDIS_URL": "rediss://h/0?ssl_cert_reqs=none"}, "ssl_"),
+        (
+            {"FLEET_REDIS_URL": "redis://h/0", "FLEET_REDIS__TLS_CA": "ca.pem"},
+            "tls_ca is set, but url is not rediss://",
+        ),
+        ({"FLEET_REDIS__TLS_CA": "ca.pem"}, "tls_ca is set, but url is not rediss://"),
+        (
+            {"FLEET_REDIS_URL": "rediss://h/0", "FLEET_REDIS__TLS_CERT": "c.pem"},
+            "tls_key = None; valid: both",
+        ),
+    ],
+)
+def test_tls_that_would_protect_nothing_is_refused(variables: dict[str, str], words: str) -> None:
+    """No certificate goes unchecked, and none is named in vain."""
+    assert words in " ".join(refusal(variables).split())
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "speed", "words"),
+    [
+        ("2025-09-17T13:30:00Z", "", "1", "valid: both or neither"),
+        ("2025-09-17T13:30:00Z", "2025-09-17T13:39:59Z", "10", "must take whole seconds, at least 60"),
+        ("2025-09-17T13:30:00Z", "2025-09-17T13:39:50Z", "10", "must take whole seconds, at least 60"),
+        ("2025-09-17T20:00:00Z", "2025-09-17T13:30:00Z", "1", "must take whole seconds, at least 60"),
+    ],
+)
+def test_a_playback_without_a_round_is_refused(first: str, last: str, speed: str, words: str) -> None:
+    """599 s at ten times the speed are 59.9 s, 590 s are 59 s; 600 s are a minute."""
+    names = ("FIRST", "LAST", "SPEED")
+    given = {f"FLEET_PLAYBACK__{name}": value for name, value in zip(names, (first, last, speed), strict=True)}
+    accepted = given | {"FLEET_PLAYBACK__FIRST": "2025-09-17T13:30:00Z", "FLEET_PLAYBACK__LAST": "2025-09-17T13:40:00Z"}
+
+    assert words in " ".join(refusal(given).split())
+    assert load_settings(environ=accepted | {"FLEET_PLAYBACK__SPEED": "10"}).playback.round_s == 60
 
 
 @pytest.mark.parametrize(

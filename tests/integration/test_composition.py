@@ -1,0 +1,165 @@
+"""The composition's services as processes: their own words, variables, accounts and healthchecks, on a real server.
+
+They reach it over TLS, as they would on several hosts.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.accounts import ROOT, Container, Guarded, composition, environment, guarded_server, start, until
+from tests.tls import CA, tls_door
+from workers.accounts import Server, write_accounts
+
+PROCESSES: Final = (
+    "collector",
+    "router",
+    "scheduler",
+    "worker-immediate",
+    "worker-consensus",
+    "worker-maintenance",
+)
+#: An hour of the demo a minute, over and over: its orders come every few seconds.
+HASTE: Final = {
+    "FLEET_PLAYBACK__FIRST": "2025-09-17T13:45:00Z",
+    "FLEET_PLAYBACK__LAST": "2025-09-17T14:45:00Z",
+    "FLEET_PLAYBACK__SPEED": "60",
+}
+
+
+class Composition:
+    """The server and its services, each begun once; `again` begins another of one."""
+
+    def __init__(self, folder: Path, server: Guarded, tls_port: int) -> None:
+        self.server = server
+        self._door = Guarded(tls_port, folder / "secrets-tls")
+        shutil.copytree(server.secrets, self._door.secrets)
+        write_accounts(self._door.secrets, Server("127.0.0.1", tls_port, tls=True))
+        self._folder = folder
+        self._services = composition()["services"]
+        for service in self._services.values():
+            service.setdefault("environment", {}).update(HASTE | {"FLEET_REDIS__TLS_CA": str(CA)})
+        self.containers: list[Container] = []
+
+    def again(self, name: str) -> Container:
+        """Another container of the service."""
+        folder = self._folder / f"{name}-{len(self.containers)}"
+        self.containers.append(start(name, self._services[name], folder, self._door))
+        return self.containers[-1]
+
+    def one(self, name: str) -> Container:
+        """The first that still runs."""
+        return next(one for one in self.containers if one.name == name and one.process.poll() is None)
+
+    def fleet(self, service: str, *words: str) -> str:
+        """`docker compose run --rm SERVICE WORDS`; what it prints."""
+        environ = environment(self._services[service], self._folder / service, self._door)
+        command = [sys.executable, "-m", "workers.cli", *words]
+        done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{service} {words}: {done.stderr}"
+        return done.stdout
+
+    def words(self) -> str:
+        """The end of every log."""
+        return "\n".join(f"{one.name}: {one.said()[-600:]}" for one in self.containers)
+
+    def tally(self, field: str) -> int:
+        """One of the fleet's counters."""
+        with self.server.client("operator") as looker:
+            return int(str(looker.hget("fleet:tally", field) or 0))
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
+    """Everything that `docker compose up --wait` waits for, healthy."""
+    folder = tmp_path_factory.mktemp("composition")
+    options = ("--appendonly", "yes", "--maxmemory", "64mb")
+    with guarded_server(folder, *options) as server, tls_door(server.port) as port:
+        found = Composition(folder, server, port)
+        try:
+            for name in PROCESSES:
+                found.again(name)
+            for one in found.containers:
+                until(one.healthy, why=found.words)
+            yield found
+        finally:
+            for one in found.containers:
+                one.process.kill()
+                one.process.wait()
+
+
+def age(container: Container) -> None:
+    """Make its last sign of life half a minute older."""
+    role = container.service["healthcheck"]["test"][-1]
+    pulse = container.folder / "data" / "pulse" / role
+    past = time.time() - 30  # noqa: TID251
+    os.utime(pulse, (past, past))
+
+
+def test_out_of_the_box_posts_become_orders_on_paper(up: Composition) -> None:
+    """The demo plays by itself, at any hour of any day; every process runs under the account of its role."""
+    until(lambda: up.tally("leg:executed"), 240, up.words)
+
+    found = up.fleet("operator", "status", "--json")
+    assert '"state": "running"' in found
+    assert '"trading_state": "ACTIVE"' in found
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_healthcheck_fails_once_its_process_is_stuck(up: Composition, name: str) -> None:
+    """Stopped: nobody renews the sign of life. Continued: it is renewed."""
+    container = up.one(name)
+    container.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, container.process.pid, os.WSTOPPED | os.WNOWAIT)
+    age(container)
+    assert not container.healthy()
+    assert not container.healthy()
+    container.process.send_signal(signal.SIGCONT)
+
+    until(container.healthy, why=up.words)
+    age(container)
+    until(container.healthy, why=up.words)
+
+
+def test_a_process_may_be_scaled_and_killed(up: Composition) -> None:
+    """`--scale worker-immediate=2`, `docker kill` of one, and it comes back: the fleet goes on."""
+    second = up.again("worker-immediate")
+    until(second.healthy, why=up.words)
+    for name in ("collector", "worker-immediate"):
+        up.one(name).process.kill()
+        until(up.again(name).healthy, why=up.words)
+    legs = up.tally("legs")
+
+    until(lambda: up.tally("legs") > legs, why=up.words)
+
+
+def test_people_look_and_act_under_accounts_of_their_own(up: Composition) -> None:
+    """`docker compose run --rm operator ...` and `control ...`."""
+    assert "fleet:" in up.fleet("operator", "inspect", "keys", "--limit", "5")
+    assert "HALTED" in up.fleet("control", "halt", "--why", "drill")
+    up.fleet("control", "flatten", "--why", "drill")
+
+    assert "ACTIVE" in up.fleet("control", "resume", "--why", "drill")
+
+
+def test_nobody_was_refused_anything(up: Composition) -> None:
+    """An account that lacks a permission shows here, however quietly the process bore it."""
+    assert up.server.denials() == []
+
+
+def test_everybody_ends_in_good_order(up: Composition) -> None:
+    """SIGTERM, as `docker compose down` sends it: exit code 0 within the grace."""
+    alive = [one for one in up.containers if one.process.poll() is None]
+    for one in alive:
+        one.process.terminate()
+
+    assert {one.name: one.process.wait(90) for one in alive} == dict.fromkeys((one.name for one in alive), 0)
+    assert len(alive) >= len(PROCESSES)
