@@ -12,7 +12,7 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash pipeline config w
 FROM python:3.12-slim
 RUN groupadd --gid 10001 fleet \
  && useradd --uid 10001 --gid fleet --no-create-home --shell /usr/sbin/nologin fleet \
- && for role in redis collector router scheduler worker dashboard operator control admin; do \
+ && for role in redis collector router scheduler worker watcher dashboard operator control admin; do \
       install --directory --owner fleet --group fleet "/secrets/$role"; done \
  && install --directory --owner fleet --group fleet /data \
  && printf '#!/bin/sh\nexec python -m workers.cli "$@"\n' > /usr/local/bin/fleet \

@@ -50,9 +50,7 @@ from pipeline.validator import ValidatorSettings
 FOLDER: Final = Path(__file__).resolve().parent
 PROFILES: Final = ("paper", "replay", "live", "demo")
 DEFAULT_PROFILE: Final = "paper"
-SHELL: Final = frozenset(
-    {"redis", "data_dir", "log", "source", "workers", "schedule", "dashboard", "watch", "metrics"}
-)
+SHELL: Final = frozenset({"redis", "data_dir", "log", "source", "workers", "schedule", "dashboard", "watch", "metrics"})
 
 
 class Settings(BaseSettings):

@@ -38,17 +38,20 @@ def tls_door(port: int, *, asks_for_certificate: bool = False) -> Iterator[int]:
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
     """One connection, until either side ends it."""
-    with suppress(OSError):
+    ends = [writer]
+    try:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        ends.append(inner_writer)
         ways = [asyncio.ensure_future(_pump(*way)) for way in ((reader, inner_writer), (inner_reader, writer))]
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-        for one in (writer, inner_writer):
-            one.close()
-            with suppress(OSError, ssl.SSLError):
-                await one.wait_closed()
+    except (OSError, asyncio.CancelledError):
+        pass
+    finally:
+        for end in ends:
+            end.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,3 +68,4 @@ async def _close(server: asyncio.Server) -> None:
     for task in mine:
         task.cancel()
     await asyncio.gather(*mine, return_exceptions=True)
+    await asyncio.sleep(0)  # transports close in a turn of their own

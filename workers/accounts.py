@@ -13,7 +13,7 @@ from config.settings import FOLDER
 from pipeline.errors import SettingsError
 
 TEMPLATE: Final = FOLDER / "redis" / "users.acl.template"
-ROLES: Final = ("collector", "router", "scheduler", "worker", "dashboard", "operator", "control", "admin")
+ROLES: Final = ("collector", "router", "scheduler", "worker", "watcher", "dashboard", "operator", "control", "admin")
 #: Secrets beside the account's address that a role is given, each made once: (role, file).
 EXTRA: Final = (("dashboard", "fleet_dashboard__password"), ("collector", "fleet_source__token"))
 URL: Final = "fleet_redis_url"

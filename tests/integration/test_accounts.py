@@ -13,7 +13,7 @@ from pipeline.errors import SettingsError
 from tests.accounts import Guarded, guarded_server
 from workers.accounts import ROLES, Server, render, write_accounts
 
-PROCESSES = ("collector", "router", "scheduler", "worker")
+PROCESSES = ("collector", "router", "scheduler", "worker", "watcher")
 READERS = ("dashboard", "operator")
 
 
@@ -47,6 +47,8 @@ def may(server: Guarded, role: str, *words: str) -> bool:
         ("worker", "INFO server"),
         ("worker", "SUBSCRIBE rq:pubsub:work-immediate-h-1"),
         ("worker", "HSET fleet:intent:o state SENT"),
+        ("watcher", "XADD fleet:alarms * code halt"),
+        ("watcher", "XINFO STREAM fleet:analyzed"),
         ("dashboard", "HGETALL fleet:positions"),
         ("dashboard", "HGETALL rq:job:j"),
         ("operator", "SCAN 0 MATCH fleet:*"),
@@ -82,6 +84,9 @@ def test_an_account_can_do_its_work(server: Guarded, role: str, command: str) ->
         ("worker", "SET fleet:message:m {}"),
         ("worker", "SET fleet:environment {}"),
         ("worker", "HGETALL fleet:source:posts"),
+        ("watcher", "HSET fleet:control trading_state ACTIVE"),
+        ("watcher", "HSET fleet:positions AAPL {}"),
+        ("watcher", "HSET rq:job:j data x"),
         ("health", "GET fleet:state"),
         ("health", "INFO"),
     ],

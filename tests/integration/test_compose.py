@@ -20,6 +20,7 @@ PROCESSES: Final = {
     "worker-immediate": ["work", "immediate"],
     "worker-consensus": ["work", "consensus"],
     "worker-maintenance": ["work", "maintenance"],
+    "watcher": ["watch"],
 }
 
 
@@ -31,6 +32,7 @@ ROLES_OF: Final = {
     "worker-immediate": "worker",
     "worker-consensus": "worker",
     "worker-maintenance": "worker",
+    "watcher": "watcher",
     "dashboard": "dashboard",
     "operator": "operator",
     "control": "control",
@@ -135,8 +137,8 @@ def test_no_secret_is_in_the_file(compose: dict[str, Any]) -> None:
 
     assert re.findall(r"rediss?://[^@\s]*@", text) == []
     assert "API_KEY:" not in text
-    assert compose["secrets"] == {"venue-key": {"file": "/dev/null"}}
-    assert holders == {"worker-immediate", "worker-consensus", "worker-maintenance", "control"}
+    assert compose["secrets"] == {"venue-key": {"file": "/dev/null"}, "watch-url": {"file": "/dev/null"}}
+    assert holders == {"worker-immediate", "worker-consensus", "worker-maintenance", "control", "watcher"}
 
 
 @pytest.mark.parametrize("feed", ["demo", "file", "webhook"])

@@ -26,6 +26,7 @@ PROCESSES: Final = (
     "worker-immediate",
     "worker-consensus",
     "worker-maintenance",
+    "watcher",
 )
 #: An hour of the demo a minute, over and over: its orders come every few seconds.
 HASTE: Final = {
