@@ -8,12 +8,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos bench fuzz lint mutation lock clean check-python
+.PHONY: help run test chaos browser image bench fuzz lint mutation lock clean check-python
 
 help:
 	@echo "make run    a recorded day through the whole fleet, with a summary at the end (under a minute)"
 	@echo "make test   lint, types, layers and every test that needs no Docker"
 	@echo "make chaos  SIGKILL at every call of every process, 10,000 legs; then the protocol broken on purpose (SEED=n)"
+	@echo "make browser  the dashboard in headless Chromium (Debian: sudo apt-get install chromium fonts-dejavu-core)"
+	@echo "make image  the steps of the image without Docker: its size, its processes as another user, read-only"
 	@echo "make bench  every promise of speed, each beside a reference of the same round, as one table (ten minutes)"
 	@echo "make fuzz   the property tests with tens of thousands of examples (hours)"
 	@echo "make lint   lint, types and layers only"
@@ -32,6 +34,14 @@ chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.chaos --seed $(SEED) --page docs/reliability.md
 	$(BIN)/python -m tests.chaos --seed $(SEED) --sabotage all
 	$(BIN)/python -m pytest tests/properties/test_input.py --hypothesis-profile=chaos --timeout=0
+
+browser: $(VENV)/dev.stamp
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		echo "chromium is missing. Debian/Ubuntu: sudo apt-get install chromium fonts-dejavu-core" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/browser
+
+image: check-python
+	$(PYTHON) tests/tools/image.py
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.benchmarks --page docs/performance.md --json .fleet/bench.json

@@ -88,7 +88,9 @@ class Container:
 
     def healthy(self) -> bool:
         """Whether its healthcheck says so."""
-        test = [sys.executable if word == "python" else word for word in self.service["healthcheck"]["test"][1:]]
+        port = self.environ.get("FLEET_DASHBOARD__PORT", "")
+        words = [word.replace(":9181", f":{port}") for word in self.service["healthcheck"]["test"][1:]]
+        test = [sys.executable if word == "python" else word for word in words]
         return subprocess.run(test, env=self.environ, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
     def said(self) -> str:

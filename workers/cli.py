@@ -14,7 +14,7 @@ import typer
 from pipeline.errors import FleetError, RefusedError, SettingsError
 from workers import analyze, model
 from workers.plain import plain
-from workers.verbs import accounts, control, processes, reading
+from workers.verbs import accounts, control, dashboard, processes, reading
 from workers.verbs.common import FAILED, REFUSED, SETTINGS, err
 from workers.verbs.hints import hint
 
@@ -38,7 +38,7 @@ def _common(
         os.environ["FLEET_SETTINGS_FILE"] = str(settings.resolve())
 
 
-for family in (processes, control, reading, accounts, analyze):
+for family in (processes, control, reading, dashboard, accounts, analyze):
     app.add_typer(family.app)
 app.add_typer(model.app, name="model")
 

@@ -22,6 +22,7 @@ PROCESSES: Final = {
     "worker-maintenance": ["work", "maintenance"],
     "watcher": ["watch"],
 }
+DASHBOARD: Final = ["dashboard"]
 
 
 TOOLS: Final = {"operator", "control"}
@@ -50,6 +51,7 @@ def test_every_process_of_the_fleet_is_a_service(compose: dict[str, Any]) -> Non
     commands = {name: service["command"] for name, service in compose["services"].items() if name in PROCESSES}
 
     assert commands == PROCESSES
+    assert compose["services"]["dashboard"]["command"] == DASHBOARD
     assert set(compose["services"]) == {*PROCESSES, *TOOLS, "accounts", "redis", "dashboard"}
     assert {command[1] for command in commands.values() if command[0] == "work"} == set(QUEUES)
 
