@@ -130,7 +130,7 @@ def start(name: str, service: dict[str, Any], folder: Path, server: Guarded) -> 
     return Container(name, service, folder, server, process)
 
 
-def until(condition: Callable[[], object], seconds: float = 90.0, why: Callable[[], str] = lambda: "") -> None:
+def until(condition: Callable[[], object], seconds: float = 300.0, why: Callable[[], str] = lambda: "") -> None:
     """Wait for the condition, generously. Raises AssertionError with `why`."""
     deadline = time.monotonic() + seconds
     while not condition():
