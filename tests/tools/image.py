@@ -33,7 +33,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fleet-image-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        subprocess.run(["sh", ROOT / "docker" / "venv.sh", folder / "venv", ROOT / "requirements.lock"], check=True)
+        step, lock = ROOT / "docker" / "venv.sh", ROOT / "requirements.lock"
+        subprocess.run(["/bin/sh", step, folder / "venv", lock], check=True)
         app = _copy(folder / "app", folder / "venv" / "bin" / "python")
         sizes = {part: _megabytes(folder / part) for part in ("venv", "app")}
         total = BASE_MB + sum(sizes.values())

@@ -93,6 +93,10 @@ class PlayedMarketData:
         """Bars do not tell: None."""
         return self._recording.halted(symbol, as_of)
 
+    def preload(self, seconds: float) -> int:
+        """Read files before they are asked for, for so long at most; of how many symbols."""
+        return self._recording.preload(seconds)
+
     def universe(self) -> tuple[str, ...]:
         """The recording's symbols."""
         return self._recording.universe()
