@@ -138,6 +138,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _only_practice_is_played_back(self) -> Self:
         """A recording moved to now must never move money, and needs the clock it is moved to."""
+        if self.playback.first is not None and self.source.kind != "jsonl":
+            raise ValueError(f"playback.first is set with source.kind {self.source.kind}; valid: jsonl")
         if self.playback.first is not None and (self.is_live or self.clock != "live" or self.venue.kind != "paper"):
             raise ValueError(
                 f"playback.first is set with profile {self.profile}, clock {self.clock}, venue.kind {self.venue.kind}; "

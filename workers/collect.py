@@ -18,6 +18,7 @@ from workers.adapters.posts import parse_post
 from workers.adapters.source_jsonl import JsonlSource
 from workers.adapters.source_played import PlayedSource
 from workers.adapters.source_stdin import StdinSource
+from workers.adapters.source_webhook import WebhookSource
 
 if TYPE_CHECKING:
     from workers.wiring import Runtime
@@ -97,6 +98,7 @@ class Collector:
     now: Callable[[], datetime | None]
     chunk: int = 200
     max_waiting: int = 100_000
+    handed_over: Callable[[], None] = lambda: None  # tells a sender that waits
     _in_hand: list[RawPost] = field(default_factory=list)
 
     def connect(self) -> None:
@@ -111,7 +113,8 @@ class Collector:
     def step(self) -> int:
         """How many posts were handed over; nothing is read unless the fleet is RUNNING and routers keep up.
 
-        Posts that could not be handed over (Redis was away) stay in hand and go first next time.
+        Posts that could not be handed over (Redis was away) stay in hand and go first next time; `handed_over` is
+        called once they are safe.
         """
         if self.state() is not OrchestratorState.RUNNING:
             return 0
@@ -123,15 +126,26 @@ class Collector:
             return 0
         self.intake.take([post.line for post in self._in_hand], self.now())
         self.marks.write(self.channel, self._in_hand[-1].mark)
+        self.handed_over()
         done, self._in_hand = len(self._in_hand), []
         return done
+
+
+def _nobody_waits() -> None:
+    """A file does not want to know."""
 
 
 def build_collector(fleet: "Runtime") -> Collector:
     """The collector of the configured source, connected where its last life stopped."""
     source = fleet.settings.source
-    if source.kind == "stdin":
-        feed: Source = StdinSource()
+    webhook: WebhookSource | None = None
+    if source.kind == "webhook":
+        if source.token is None:
+            raise SettingsError("source.token is not set; valid: FLEET_SOURCE__TOKEN or a secret file")
+        webhook = WebhookSource(source.host, source.port, source.token.get_secret_value())
+        feed: Source = webhook
+    elif source.kind == "stdin":
+        feed = StdinSource()
     elif source.path is None:
         raise SettingsError("source.path is not set; valid: a file of JSON lines (FLEET_SOURCE__PATH)")
     elif fleet.playback is not None:
@@ -147,6 +161,7 @@ def build_collector(fleet: "Runtime") -> Collector:
         fleet.state.read,
         HostClock().now if fleet.settings.clock == "live" else lambda: None,
         max_waiting=fleet.settings.orchestrator.max_buffered_total,
+        handed_over=webhook.handed_over if webhook else _nobody_waits,
     )
     collector.connect()
     return collector

@@ -61,7 +61,7 @@ def workers(settings: Settings, count: int | None = None) -> list[ChildSpec]:
 def everything(settings: Settings) -> list[ChildSpec]:
     """Every process of a whole fleet, who watches it first; a source that ends ends its collector only."""
     reads_stdin = settings.source.kind == "stdin"
-    has_source = reads_stdin or settings.source.path is not None
+    has_source = settings.source.kind in {"stdin", "webhook"} or settings.source.path is not None
     collector = ChildSpec("collect", fleet_command("collect"), restart="on_failure", reads_stdin=reads_stdin)
     watcher = ChildSpec("watch", fleet_command("watch"))
     others = [router(), ChildSpec("schedule", fleet_command("schedule")), *workers(settings)]

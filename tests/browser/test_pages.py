@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Final
 
 import pytest
-from waitress.server import create_server
 
 from pipeline.models import TradingState
 from tests.accounts import guarded_server
 from tests.browser.chromium import DESKTOP, PHONE, Page, browser, program
 from tests.pages import BUSY, DEPENDENT, EVIL, FAILED, PASSWORD, Scene, a_scene
-from workers.dashboard.app import build
+from workers.adapters.wsgi import WsgiServer
+from workers.dashboard.app import MOST_BODY_BYTES, build
 
 pytestmark = pytest.mark.skipif(program() is None, reason="chromium is missing. Debian: sudo apt-get install chromium")
 
@@ -38,12 +37,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 @pytest.fixture(scope="module")
 def address(scene: Scene) -> Iterator[str]:
     """Where the dashboard answers, on the server that `fleet dashboard` uses."""
-    server = create_server(build(scene.shown, scene.admin.control), host="127.0.0.1", port=0)
-    thread = Thread(target=server.run, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join(30)
+    app = build(scene.shown, scene.admin.control)
+    server = WsgiServer(app, "127.0.0.1", 0, threads=4, most_body_bytes=MOST_BODY_BYTES)
+    server.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
 
 
 @pytest.fixture(scope="module")

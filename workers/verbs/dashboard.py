@@ -13,7 +13,7 @@ app = typer.Typer()
 @app.command()
 def dashboard() -> None:
     """One page for people: how the fleet stands, and rq-dashboard beside it, behind a login."""
-    missing = [name for name in ("flask", "waitress", "rq_dashboard", "six") if find_spec(name) is None]
+    missing = [name for name in ("flask", "rq_dashboard", "six") if find_spec(name) is None]
     if missing:
         raise SettingsError(f"{missing[0]} is not installed; valid: the extra, as in pip install '.[dashboard]'")
     fleet = runtime()
