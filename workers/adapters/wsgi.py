@@ -23,21 +23,24 @@ class WsgiServer:
         self, application: Application, host: str, port: int, *, threads: int, most_body_bytes: int, https: bool = False
     ) -> None:
         self._map: dict[int, Any] = {}
-        self._server = create_server(
-            application,
-            map=self._map,
-            host=host,
-            port=port,
-            threads=threads,
-            ident=None,
-            url_scheme="https" if https else "http",
-            connection_limit=MOST_CONNECTIONS,
-            channel_timeout=SILENT_FOR_S,
-            max_request_body_size=most_body_bytes,
-            max_request_header_size=MOST_HEADER_BYTES,
-            expose_tracebacks=False,
-            clear_untrusted_proxy_headers=True,
-        )
+        options: dict[str, Any] = {
+            "host": host,
+            "port": port,
+            "threads": threads,
+            "ident": None,
+            "url_scheme": "https" if https else "http",
+            "connection_limit": MOST_CONNECTIONS,
+            "channel_timeout": SILENT_FOR_S,
+            "max_request_body_size": most_body_bytes,
+            "max_request_header_size": MOST_HEADER_BYTES,
+            "expose_tracebacks": False,
+            "clear_untrusted_proxy_headers": True,
+        }
+        try:
+            self._server = create_server(application, map=self._map, **options)
+        except OSError:
+            wasyncore.close_all(self._map, ignore_all=True)
+            raise
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
