@@ -195,7 +195,7 @@ class WorkersSettings(Frozen):
     """RQ workers and their jobs."""
 
     immediate: int = Field(default=2, ge=1, le=256, description="worker processes on the queue of urgent legs")
-    consensus: int = Field(default=1, ge=1, le=256, description="worker processes on the queue of claims")
+    consensus: int = Field(default=2, ge=1, le=256, description="worker processes on the queue of claims")
     maintenance: int = Field(default=1, ge=1, le=16, description="worker processes on the queue of housekeeping")
     job_timeout_s: int = Field(default=60, ge=1, le=3600, description="seconds until a job counts as stuck")
     result_ttl_s: int = Field(default=3600, ge=1, le=604_800, description="seconds a finished job stays to be seen")

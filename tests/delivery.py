@@ -163,6 +163,11 @@ class InlineWorker(SimpleWorker):
 
     death_penalty_class = FirmTimeout
 
+    def handle_job_retry(self, job: Any, **more: Any) -> None:  # type: ignore[override] # RQ names them
+        """What a job returned stays in its work-horse; here it would be written into the job."""
+        job._result = None
+        super().handle_job_retry(job, **more)
+
 
 def an_inline_worker(queue: Any, name: str) -> Any:
     """A worker on the queue that runs jobs in this process."""

@@ -11,6 +11,7 @@ from pipeline.router import leg_id
 from workers.adapters.redis_edge import is_away
 from workers.adapters.rq_factory import IMMEDIATE, QUEUES
 from workers.requeue import forget_ended, forget_old
+from workers.schedule import claims_job_id
 from workers.sweep import sweep
 from workers.wiring import Runtime, runtime
 
@@ -43,7 +44,9 @@ def consensus(claim_ids: list[str], at: str | None = None, drained: bool = False
 
     def work(fleet: Runtime, as_of: datetime) -> str:
         patience = 1 if fleet.settings.clock == "live" else MAX_STRIKES - 1
-        if len(claim_ids) > 1 and fleet.strikes_of_current_job() > patience:
+        deaths = fleet.strikes_of_current_job() - 1
+        if len(claim_ids) > 1 and deaths >= patience:
+            fleet.strikes.carry([claims_job_id([claim_id]) for claim_id in claim_ids], deaths)
             return f"split: {fleet.scheduler.enqueue_claims(claim_ids, at if drained else None, claims_per_job=1)}"
         counts = fleet.decider.claims(claim_ids, as_of, drained=drained)
         return ", ".join(f"{count} {word}" for word, count in sorted(counts.items())) or "nothing"
@@ -131,7 +134,7 @@ def _end_given_up(fleet: Runtime, as_of: datetime) -> int:
 def _run(
     work: Callable[[Runtime, datetime], str], give_up: GiveUp | None, at: str | None, message_id: str | None = None
 ) -> Any:
-    """The job's answer; a Retry for a job under which Redis went away: it is begun again, first in line."""
+    """The job's answer; a Retry for a job under which Redis went away: it is begun again."""
     fleet, job = runtime(), get_current_job()
     if job is None:
         return work(fleet, _moment(fleet, at, message_id))
@@ -177,7 +180,7 @@ def _put_off(fleet: Runtime, job_id: str, *, counted: bool) -> Retry:
         reraise=True,
     )
     patiently(fleet.strikes.take_back if counted else fleet.strikes.look, job_id)
-    return Retry(max=MOST_PUT_OFFS, enqueue_at_front=True)
+    return Retry(max=MOST_PUT_OFFS)
 
 
 def _dead(

@@ -132,8 +132,8 @@ class Scheduler:
         remaining = iter(claim_ids)
         jobs: list[PackedJob] = []
         while chunk := list(islice(remaining, claims_per_job or self.claims_per_job)):
-            job_id, about = f"consensus-{short(','.join(chunk))}", f"consensus of {len(chunk)} claims"
-            jobs.append(self.queues.pack(CONSENSUS, "consensus", job_id, (chunk, *moment), about))
+            about = f"consensus of {len(chunk)} claims"
+            jobs.append(self.queues.pack(CONSENSUS, "consensus", claims_job_id(chunk), (chunk, *moment), about))
         self.queues.enqueue_many(CONSENSUS, jobs)
         return len(claim_ids)
 
@@ -178,6 +178,11 @@ class Scheduler:
             return self.queue_drain(now)
         self.state.write(OrchestratorState.STOPPED, self.state.by(), now)
         return 0
+
+
+def claims_job_id(claim_ids: Sequence[str]) -> str:
+    """The name of the job that decides these claims together."""
+    return f"consensus-{short(','.join(claim_ids))}"
 
 
 def short(text: str) -> str:

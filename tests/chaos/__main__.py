@@ -1,12 +1,14 @@
 """`python -m tests.chaos [--short] [--seed N] ...`: the harness and its matrix; exit 1 when a promise was broken."""
 
 import argparse
+import os
 import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.chaos import families
 from tests.chaos.matrix import into, matrix
 from tests.chaos.report import Plan, Report
 from tests.chaos.run import chaos
@@ -21,6 +23,8 @@ def main() -> int:
     if said.sabotage == "all":
         return _each_sabotage(said.seed)
     folder = Path(said.keep or tempfile.mkdtemp(prefix="fleet-chaos-"))
+    if said.only:
+        return _drills(said, folder)
     _say(f"chaos with seed {said.seed}; what it leaves is in {folder}")
     if said.sabotage:
         ACTS[said.sabotage]()
@@ -33,6 +37,20 @@ def main() -> int:
         _say(matrix(report))
     _say(_verdict(report))
     return int(not report.proves(sabotaged=bool(said.sabotage)))
+
+
+def _drills(said: argparse.Namespace, folder: Path) -> int:
+    """One family, or all of them; 1 when a promise was broken in one."""
+    os.environ.pop("FLEET_PROFILE", None)
+    failed = False
+    for name in families.FAMILIES if said.only == "all" else [said.only]:
+        _say(f"{name} with seed {said.seed}; what it leaves is in {folder / name}")
+        text, held = families.drill(name, folder / name, said.seed, _say, short=said.short)
+        _say(text)
+        failed = failed or not held
+        if said.page:
+            families.into(Path(said.page), name, text)
+    return int(failed)
 
 
 def _each_sabotage(seed: int) -> int:
@@ -57,6 +75,7 @@ def _words() -> argparse.ArgumentParser:
     words.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(100_000), help="posts, lies and dice"
     )
+    words.add_argument("--only", choices=[*families.FAMILIES, "all"], help="a family of drills instead, or all")
     words.add_argument("--short", action="store_true", help="every point once, and a few hundred legs")
     words.add_argument("--legs", type=int, default=10_000, help="legs to reach in the long form")
     words.add_argument("--orders", type=int, default=2_300, help="orders at the venue to reach in the long form")

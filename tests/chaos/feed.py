@@ -52,7 +52,7 @@ class Feed:
         if kind == "neutral":
             label = Label.NEUTRAL
         text = self._dice.choice(self.made[-50:]).fingerprint if kind == "same_text" and self.made else ""
-        return _message(number, now, self._symbols(kind), label, CONFIDENCE.get(kind, 0.8), text)
+        return a_post(number, now, self._symbols(kind), label, CONFIDENCE.get(kind, 0.8), text)
 
     def _symbols(self, kind: str) -> tuple[str, ...]:
         if kind == "no_symbol":
@@ -63,9 +63,10 @@ class Feed:
         return (self._dice.choice(pool.get(kind, SYMBOLS)),)
 
 
-def _message(
+def a_post(
     number: int, now: datetime, symbols: Sequence[str], label: Label, confidence: float, text: str = ""
 ) -> AnalyzedMessage:
+    """One post of this number, known as it is posted."""
     sign = {Label.BULLISH: 1, Label.BEARISH: -1, Label.NEUTRAL: 0}[label]
     facts: dict[str, Any] = {"created_at": now, "received_at": now}
     return AnalyzedMessage(

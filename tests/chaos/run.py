@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from config.settings import load_settings
 from tests.chaos.crew import ChaosRuntime, ForkedCrew
@@ -39,6 +39,8 @@ FEW: Final = 5
 class ChaosRun:
     """A fleet, its market, its venue and its executioner, in one folder."""
 
+    roles: ClassVar[dict[str, int]] = {}  # numbers of processes that differ from ROLES
+
     def __init__(self, folder: Path, plan: Plan, say: Callable[[str], None]) -> None:
         self._plan, self._say, self._folder = plan, say, folder
         self._dice = random.Random(plan.seed)
@@ -57,12 +59,12 @@ class ChaosRun:
         start = datetime.now(UTC)  # noqa: TID251 - the wall clock of this machine is the market's
         write_market(self._folder, list(SYMBOLS), ShortSessions(start), start)
         with VenueProcess(cash=str(CASH)) as venue, EmbeddedServer(self._folder / "redis") as server:
-            self._venue = venue
+            self._venue, self._server = venue, server
             environ = SETTINGS | venue.environment() | self._environment(server.url)
             self._fleet = ChaosRuntime(load_settings(environ=environ), start=start)
             self._crew = ForkedCrew(
                 lambda: ChaosRuntime(load_settings(environ=environ), start=start),
-                ROLES,
+                ROLES | self.roles,
                 self._points,
                 self._folder / "logs",
             )
@@ -75,8 +77,8 @@ class ChaosRun:
         fleet = self._fleet
         fleet.initialise_if_empty("chaos", fleet.clock.now())
         self._beat = Heartbeat(fleet.client, fleet.keys, "collect-chaos", "collect")
-        self._points.arm(self._plan.every_s, self._plan.again)
-        self._crew.crew.wait_until_ready(sum(n for role, n in ROLES.items() if role.startswith("work-")))
+        self._arm()
+        self._crew.crew.wait_until_ready(sum(n for role, n in (ROLES | self.roles).items() if role.startswith("work-")))
         left = self._rounds(begun)
         report = self._judge(begun)
         report.broken += [f"not quiet after {QUIET_S:g} s: {left}"] if left else []
@@ -91,6 +93,9 @@ class ChaosRun:
         self._points.peace()
         self._unmet = [str(point) for point in self._points.untested()]
         return left | self._end()
+
+    def _arm(self) -> None:
+        self._points.arm(self._plan.every_s, self._plan.again)
 
     def _environment(self, url: str) -> dict[str, str]:
         return {

@@ -14,6 +14,7 @@ from pipeline.router import Fate
 from tests.delivery import a_message, a_runtime, assert_bounded, routed, work_off
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.jobs import MAX_STRIKES
+from workers.schedule import claims_job_id
 from workers.wiring import Runtime
 
 
@@ -299,3 +300,19 @@ RAN: list[object] = []
 def must_not_run(*args: object) -> None:
     """What a foreign callback names."""
     RAN.append(args)
+
+
+def test_a_part_of_a_chunk_has_the_strikes_of_the_chunk(server_url: str, redis_client: Any, tmp_path: Path) -> None:
+    """Rule: three strikes for a claim in all: one with its neighbours, two alone; a known job keeps its own count."""
+    live = a_runtime(server_url, tmp_path, FLEET_CLOCK="live")
+    claim_ids = queue_claims(live, "ZELK", "OLVN")
+    live.strikes.begin(only_job(live))
+    work_off(live, CONSENSUS, at_most=1)
+    single = [claims_job_id([claim_id]) for claim_id in claim_ids]
+
+    assert sorted(live.queues.queues[CONSENSUS].job_ids) == sorted(single)
+    assert [live.strikes.look(job_id) for job_id in single] == [1, 1]
+    live.strikes.carry(single, 2)
+    assert [live.strikes.look(job_id) for job_id in single] == [1, 1]
+    work_off(live, CONSENSUS)
+    assert not list(live.client.scan_iter("demo:strikes:*"))

@@ -67,7 +67,7 @@ def require_server(client: redis.Redis) -> None:
         server: Any = client.info("server")
     except redis.exceptions.NoPermissionError:
         return
-    if server.get("redis_mode") == "cluster":
+    if "cluster" in (server.get("redis_mode"), server.get("server_mode")):  # Redis, Valkey
         raise SettingsError(
             "redis.url names a node of a Redis Cluster; valid: a single server, or redis+sentinel:// for failover. "
             "A step of the fleet touches keys of many slots at once, and RQ supports no cluster"

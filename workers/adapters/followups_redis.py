@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import redis
+from rq.defaults import RQ_KEY_PREFIX
 
 from workers.adapters.keys import Keys, to_ms
 
@@ -17,6 +18,20 @@ STRIKES_TTL_S = 86_400
 DONE = """
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('ZREM', KEYS[1], ARGV[1])
+"""
+
+
+# What is begun under another name has died so often already; a job that is known keeps its own count.
+# KEYS: per job its counter of starts and its hash. ARGV: 1 deaths, 2 TTL (s). Returns nothing. Cost: O(jobs).
+CARRY = """
+for i = 1, #KEYS, 2 do
+  if redis.call('EXISTS', KEYS[i + 1]) == 0 then redis.call('SET', KEYS[i], ARGV[1], 'EX', ARGV[2]) end
+end
+"""
+
+# Take a start back. KEYS: 1 counter of starts. Returns nothing. Cost: O(1).
+TAKE_BACK = """
+if tonumber(redis.call('GET', KEYS[1]) or 0) <= 1 then redis.call('DEL', KEYS[1]) else redis.call('DECR', KEYS[1]) end
 """
 
 
@@ -77,6 +92,8 @@ class RedisStrikes:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
+        self._take_back = client.register_script(TAKE_BACK)
+        self._carry = client.register_script(CARRY)
 
     def begin(self, job_id: str) -> int:
         """Count a start; answers how many there were, this one included."""
@@ -90,9 +107,13 @@ class RedisStrikes:
         return int(self._redis.get(self._keys.strikes(job_id)) or 0)
 
     def take_back(self, job_id: str) -> None:
-        """The start did not count. The counter's life bounds what a lost reply leaves."""
-        self._redis.decr(self._keys.strikes(job_id))
-        self._redis.expire(self._keys.strikes(job_id), STRIKES_TTL_S)
+        """The start did not count."""
+        self._take_back(keys=[self._keys.strikes(job_id)])
+
+    def carry(self, job_ids: Sequence[str], deaths: int) -> None:
+        """Jobs that are queued next begin with the deaths of the one they were a part of."""
+        keys = [key for job_id in job_ids for key in (self._keys.strikes(job_id), f"{RQ_KEY_PREFIX}:job:{job_id}")]
+        self._carry(keys=keys, args=[deaths, STRIKES_TTL_S])
 
     def end(self, job_id: str) -> None:
         """The job came to its end."""

@@ -18,9 +18,7 @@ T = TypeVar("T")
 
 #: Replies of a server that cannot serve now and will again: the client library knows only some of them as classes. In a
 #: script's or a pipeline's error the word stands behind a dash or a colon.
-AWAY: Final = re.compile(
-    r"(?:^|[\s:-])(OOM|READONLY|BUSY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING|TRYAGAIN|CLUSTERDOWN)\s"
-)
+AWAY: Final = re.compile(r"(?:^|[\s:-])(OOM|READONLY|BUSY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING|TRYAGAIN|UNBLOCKED)\s")
 AWAY_CLASSES: Final = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError, MasterDownError)
 FOR_GOOD: Final = (AuthenticationError, AuthorizationError)
 

@@ -1,0 +1,189 @@
+"""A fleet that lives in peace until one thing is done to it, and how long it takes to work again.
+
+A drill is a chaos run without deaths at points: the same processes, server, venue and promises. What works is asked by
+probes: an urgent post, two votes and a housekeeping job that were made after the moment in question, so router,
+scheduler and every kind of worker must have done their part.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import redis
+
+from pipeline.models import AnalyzedMessage, Label, Outcome
+from tests.chaos.feed import COLD, a_post
+from tests.chaos.run import ChaosRun, Plan, Report
+from workers.adapters.rq_factory import MAINTENANCE
+
+T = TypeVar("T")
+
+PATIENCE_S: Final = 180.0
+PROBE_EVERY_S: Final = 0.05
+
+
+@dataclass
+class Times:
+    """Seconds of one case, each measured once."""
+
+    case: str
+    promised_s: float
+    found: list[float] = field(default_factory=list)
+
+    def row(self) -> str:
+        """A line of the table: case, times, median, worst, what is promised."""
+        if not self.found:
+            return f"| {self.case} | 0 | - | - | {self.promised_s:g} s |"
+        middle, worst = statistics.median(self.found), max(self.found)
+        return f"| {self.case} | {len(self.found)} | {middle:.1f} s | {worst:.1f} s | {self.promised_s:g} s |"
+
+    @property
+    def broken(self) -> list[str]:
+        """What took longer than promised."""
+        return [f"{self.case}: {s:.1f} s, promised {self.promised_s:g} s" for s in self.found if s > self.promised_s]
+
+
+HEADER: Final = "| case | times | median | worst | promised |\n|---|---|---|---|---|"
+
+
+def table(times: Iterable[Times]) -> str:
+    """All cases as markdown."""
+    return "\n".join([HEADER, *(one.row() for one in times)])
+
+
+class Drill(ChaosRun):
+    """One family: `_act` does things to the fleet and notes times; the promises are checked as after every run."""
+
+    def __init__(self, folder: Path, plan: Plan, say: Callable[[str], None]) -> None:
+        super().__init__(folder, plan, say)
+        self.times: dict[str, Times] = {}
+        self.faults: list[str] = []
+        self._probes = 0
+        self._next_post = 0.0
+
+    timed = True  # whether a time that is longer than promised is a broken promise
+
+    # ---- what a family says ------------------------------------------------------------------------------
+
+    def _act(self) -> None:
+        raise NotImplementedError
+
+    def _note(self, case: str, promised_s: float, seconds: float) -> None:
+        self.times.setdefault(case, Times(case, promised_s)).found.append(seconds)
+        self._say(f"       {case}: {seconds:.1f} s")
+
+    # ---- a chaos run without its executioner ---------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Nobody dies by itself."""
+        self._points.peace()
+
+    def _fire(self, begun: float) -> None:
+        probe = self._probe()
+        self._live_through(lambda: self._works_since(probe), "the fleet's start")
+        self._act()
+
+    def _rounds(self, begun: float) -> dict[str, int]:
+        self._fire(begun)
+        left = self._come_to_rest()
+        return left | self._end()
+
+    def _judge(self, begun: float) -> Report:
+        report = super()._judge(begun)
+        report.untested = []
+        late = [fault for one in self.times.values() for fault in one.broken] if self.timed else []
+        report.broken += [*self.faults, *late]
+        return report
+
+    # ---- living --------------------------------------------------------------------------------------------
+
+    def _tend_through(self) -> None:
+        """Tend while Redis may be away: what asks it fails and is tried again."""
+        try:
+            self._tend()
+        except redis.RedisError:
+            time.sleep(PROBE_EVERY_S)
+
+    def _live_through(self, holds: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> float:
+        """Tend until it holds; the seconds that took. A wait that is given up is a broken promise."""
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            try:
+                if holds():
+                    return time.monotonic() - began
+            except redis.RedisError:
+                pass
+            self._tend_through()
+        self.faults.append(f"{what}: not in {seconds:g} s")
+        return seconds
+
+    def _for(self, seconds: float, act: Callable[[], object] = lambda: None) -> None:
+        """Tend for so long, and do `act` each time."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            act()
+            self._tend_through()
+
+    def _trickle(self, per_second: float = 10.0) -> None:
+        """A post now and then; what the server does not take stays with the source."""
+        if time.monotonic() < self._next_post:
+            return
+        self._next_post = time.monotonic() + 1 / per_second
+        self._deliver(self._feed.some(1, self._ask(self._fleet.clock.now)))
+
+    def _ask(self, what: Callable[[], T]) -> T:
+        """Ask Redis until it answers."""
+        found: list[T] = []
+
+        def asked() -> bool:
+            found.append(what())
+            return True
+
+        self._live_through(asked, "asking")
+        return found[0]
+
+    def _deliver(self, posts: list[AnalyzedMessage]) -> None:
+        """Hand posts over until the server said that it has them, as the collector does."""
+        self._live_through(lambda: self._handed(posts), "handing over")
+        self._deliveries += len(posts)
+
+    def _handed(self, posts: list[AnalyzedMessage]) -> bool:
+        self._fleet.inbox.append(posts)
+        return True
+
+    # ---- probes --------------------------------------------------------------------------------------------
+
+    def _probe(self) -> list[str]:
+        """An urgent leg, two votes and a job, made now; the legs' ids and the job's."""
+        self._probes += 1
+        now, number = self._ask(self._fleet.clock.now), self._probes
+        symbols = [COLD[(3 * number + n) % len(COLD)] for n in range(2)]
+        confidences = (0.95, 0.7)
+        posts = [a_post(10**12 + 10 * number + n, now, (symbols[n],), Label.BULLISH, confidences[n]) for n in range(2)]
+        self._feed.made += posts
+        self._deliver(posts)
+        job = f"janitor-probe-{number}"
+        self._live_through(lambda: self._asked(job), "asking for a job")
+        return [*(f"{post.message_id}:{symbol}" for post, symbol in zip(posts, symbols, strict=True)), job]
+
+    def _asked(self, job: str) -> bool:
+        self._fleet.queues.enqueue(MAINTENANCE, "janitor", job, (), "a probe")
+        return True
+
+    def _works_since(self, probe: list[str]) -> bool:
+        """Whether the urgent leg was decided, the vote too, and the job is done."""
+        *legs, job = probe
+        states = self._fleet.journal.outcomes(legs)
+        rq: Any = self._fleet.rq_client
+        done = rq.hget(f"rq:job:{job}", "status") == b"finished"
+        return done and all(state not in (None, Outcome.BUFFERED) for state in states)
+
+    def _recovers(self, case: str, promised_s: float) -> None:
+        """Note how long it takes from now until a probe made now has come through."""
+        began = time.monotonic()
+        probe = self._probe()
+        self._live_through(lambda: self._works_since(probe), case)
+        self._note(case, promised_s, time.monotonic() - began)
