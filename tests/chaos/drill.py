@@ -16,7 +16,8 @@ import redis
 
 from pipeline.models import AnalyzedMessage, Label, Outcome
 from tests.chaos.feed import COLD, a_post
-from tests.chaos.run import ChaosRun, Plan, Report
+from tests.chaos.report import Plan, Report
+from tests.chaos.run import ChaosRun
 from workers.adapters.rq_factory import MAINTENANCE
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.drill import Drill, table
-from tests.chaos.run import Plan
+from tests.chaos.report import Plan
 
 #: Module and classes of the long and the short form; imported when asked for.
 FAMILIES: Final = {

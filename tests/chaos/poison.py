@@ -15,7 +15,7 @@ from pipeline.models import AnalyzedMessage, Label, Outcome
 from pipeline.validator import TechnicalValidator
 from tests.chaos.drill import Drill
 from tests.chaos.feed import COLD, a_post
-from tests.chaos.run import Plan
+from tests.chaos.report import Plan
 
 BEHIND_S: Final = 5.0
 END_S: Final = 120.0  # three strikes of a job time-out each, and what lies between
