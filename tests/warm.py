@@ -102,6 +102,10 @@ class Hand:
         """Write that it begins."""
         return self.books.start(self.job, self.execution, LIFE_S)
 
+    def renews(self) -> bool:
+        """Say that it goes on."""
+        return self.books.renew(self.job, self.execution, LIFE_S)
+
     def ends(self, *, take: bool = True) -> Any:
         """Write that it returned 7."""
         return self.books.finish(self.job, self.execution, b"7", RESULT_S, WORKER_S, take=take)

@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from types import FrameType
 from typing import Any, Final
 from uuid import uuid4
@@ -38,7 +37,7 @@ from workers.measures import JOBS
 from workers.stop import Stop
 
 IDLE_S: Final = 1.0  # a wish to stop or a suspension is noticed within that
-BEAT: Final = timedelta(seconds=1)
+BEAT_S: Final = 1.0
 OVERTIME_S: Final = 1.0  # for the alarm inside the horse, before its worker kills it
 FIRST_PAUSE_S: Final = 0.5
 ENDS: Final[dict[int | None, str]] = {DONE: "done", FAILED: "failed", AGAIN: "again"}
@@ -77,6 +76,7 @@ class WarmWorker(Worker):
         self._horse: Horse | None = None
         self._next: Job | None = None
         self._not_suspended = False
+        self._fresh_until = 0.0
         self._stop_said = False
 
     # ---- taking jobs ----
@@ -88,10 +88,10 @@ class WarmWorker(Worker):
             with _outlived("suspension"):
                 super().check_for_suspension(burst)
 
-    def run_maintenance_tasks(self) -> None:
-        """RQ's own clean-up; what an outage cuts short is done next time."""
-        with _outlived("maintenance"):
-            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Never: RQ's clean-up judges others' jobs by this host's clock. The janitor does it by the server's."""
+        return False
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -137,12 +137,11 @@ class WarmWorker(Worker):
         """What an idle worker does twice a second."""
         self._stable.tend()
         self.check_for_suspension(burst=False)
-        if self.should_run_maintenance_tasks:
-            self.run_maintenance_tasks()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """A sign of life; not sent again within a second, for each job's scripts carry one."""
-        fresh = self.last_heartbeat is not None and now() - self.last_heartbeat < BEAT
+        fresh = time.monotonic() < self._fresh_until  # not by the host's clock, which may be set back
+        self._fresh_until = self._fresh_until if fresh else time.monotonic() + BEAT_S
         if pipeline is not None or timeout is not None:
             super().heartbeat(timeout, pipeline)
         elif not fresh:
@@ -191,6 +190,7 @@ class WarmWorker(Worker):
             return None
         self.executions[execution.id] = execution
         self._state = WorkerStatus.BUSY
+        self._fresh_until = time.monotonic() + BEAT_S
         self.last_heartbeat = job.last_heartbeat = job.started_at = execution.created_at
         job.worker_name = self.name
         job._status = JobStatus.STARTED  # noqa: SLF001 - what the script wrote
@@ -203,21 +203,19 @@ class WarmWorker(Worker):
         """
         began = time.monotonic()
         deadline = began + (job.timeout or Queue.DEFAULT_TIMEOUT) + OVERTIME_S
-        beat, renewal, overdue = began + self.job_monitoring_interval, began + RENEW_EVERY_S, False
-        while not self._stable.await_answer(horse, min(deadline, beat, renewal) - time.monotonic()):
+        renewal, overdue = began + RENEW_EVERY_S, False
+        while not self._stable.await_answer(horse, min(deadline, renewal) - time.monotonic()):
             self._liveness.mark()
             if time.monotonic() >= deadline:
                 overdue, deadline = True, float("inf")
                 self._stable.kill(horse)
             if time.monotonic() >= renewal:
                 renewal = time.monotonic() + RENEW_EVERY_S
-                if not self._books.renew(execution):
-                    renewal = beat = float("inf")
+                if self._books.renew(job, execution, self.get_heartbeat_ttl(job)):
+                    self._say_stop()
+                else:
+                    renewal = float("inf")
                     self._stable.kill(horse)
-            if time.monotonic() >= beat:
-                beat += self.job_monitoring_interval
-                self.maintain_heartbeats(job, execution)
-                self._say_stop()
         return overdue
 
     def _measure(self, job: Job, horse: Horse, seconds: float) -> None:
@@ -249,8 +247,9 @@ class WarmWorker(Worker):
     def _finish(self, job: Job, queue: Queue, execution: Execution, value: bytes | None) -> None:
         """The job returned. The next one is taken in the same step, when there is nothing else to be done first."""
         ttl = job.get_result_ttl(self.default_result_ttl)
-        take = not self._stop_requested and not self.should_run_maintenance_tasks
+        take = not self._stop_requested
         told = self._books.finish(job, execution, value, ttl, self.worker_ttl + 60, take=take)
+        self._fresh_until = time.monotonic() + BEAT_S
         self._state, self.last_heartbeat = WorkerStatus.IDLE, now()
         self._not_suspended = not told.suspended
         if not told.ours:

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +108,7 @@ def test_a_lease_that_runs_keeps_its_job(play: Play, hand: Hand) -> None:
     hand.takes()
     hand.begins()
     pass_time(play)
-    assert hand.books.renew(hand.execution)
+    assert hand.renews()
 
     assert look(play) == []
     assert books(play)["started"] == [job_id]
@@ -123,7 +125,7 @@ def test_a_taken_over_worker_can_neither_renew_nor_finish(play: Play, hand: Hand
     another.takes()
     another.begins()
 
-    assert not hand.books.renew(hand.execution)
+    assert not hand.renews()
     assert not hand.begins()
     assert not hand.books.owns(hand.execution)
     assert not hand.ends(take=False).ours
@@ -170,7 +172,7 @@ def test_a_job_that_runs_elsewhere_too_is_not_queued_a_third_time(play: Play, ha
     another.takes()
     another.begins()
     pass_time(play)
-    another.books.renew(another.execution)
+    another.renews()
 
     assert look(play) == []
     assert books(play)["started"] == [job_id]
@@ -355,6 +357,26 @@ def test_the_servers_clock_may_be_set(play: Play, hand: Hand, hours: int) -> Non
     assert look(play) == []
     (left,) = [end - now_ms(play) for _, end in play.client.zrange(LEASES, 0, -1, withscores=True)]
     assert 0 < left <= 6_000
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_host_whose_clock_is_an_hour_off_neither_loses_its_job_nor_takes_others(
+    play: Play, hand: Hand, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule: what is judged is judged by the server's clock: leases, RQ's registry, and the janitor's clean-up of it."""
+    job_id = play.put("noop")
+    hand.takes()
+    hand.execution.created_at += timedelta(hours=hours)
+    assert hand.begins()
+    assert hand.renews()
+    shift = 3600 * hours
+    monkeypatch.setattr("rq.registry.current_timestamp", lambda: int(time.time()) + shift)  # noqa: TID251 - that host
+    play.queues.cleanup()
+
+    assert look(play) == []
+    assert books(play)["started"] == [job_id]
+    ((_, end),) = play.client.zrange(play.queue.started_job_registry.key, 0, -1, withscores=True)
+    assert 0 < end - play.client.time()[0] <= 65
 
 
 # ---- whoever is dead -------------------------------------------------------------------------------------------

@@ -27,15 +27,6 @@ ABANDONED: Final = "its worker was lost more often than the job is started again
 
 log = structlog.get_logger()
 
-# Renew the lease of an execution. KEYS: 1 leases. ARGV: 1 job:execution, 2 lease (ms).
-# Returns 1; 0 when the execution was taken over. Cost: O(log leases).
-RENEW: Final = """
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
-local clock = redis.call('TIME')
-redis.call('ZADD', KEYS[1], clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[2]), ARGV[1])
-return 1
-"""
-
 # Put back what nobody holds any more: executions past their lease, jobs taken and never begun, jobs that are nowhere.
 # Time in which nobody looked (the server was away, its clock was set) counts a third of a lease at most, so that living
 # workers renew before they are judged.
@@ -163,17 +154,12 @@ class Leases:
         self._keys = keys
         self._queues = queues
         self.lease_ms = round(lease_s * 1000)
-        self._renew = connection.register_script(RENEW)
         self._take_over = connection.register_script(TAKE_OVER)
         self._cursor = 0
 
     def key(self, queue_name: str) -> str:
         """Where the leases of a queue's jobs are."""
         return self._keys.leases(queue_name)
-
-    def renew(self, queue_name: str, execution: str) -> bool:
-        """Go on holding `job:execution`; False when it was taken over."""
-        return bool(self._renew(keys=[self.key(queue_name)], args=[execution, self.lease_ms]))
 
     def take_over(
         self, *, dead: str = "", suspects: Sequence[str] = (), orphans: Sequence[str] = ()

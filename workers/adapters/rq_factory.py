@@ -11,7 +11,7 @@ from rq import Queue, Retry
 from rq.job import JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
 from pipeline.errors import FleetError
 from workers.adapters.keys import Keys
@@ -181,14 +181,16 @@ class JobQueues:
         return [FailedJob(job.id, str(job.func_name).rpartition(".")[2], tuple(job.args)) for job in found if job]
 
     def cleanup(self) -> None:
-        """RQ's own clean-up of registries; the janitor alone calls this."""
+        """RQ's own clean-up, by the server's clock; the janitor alone calls this, workers never do it themselves."""
+        at = self._connection.time()[0]
         for queue in self.queues.values():
             for registry in (
                 queue.started_job_registry,
                 queue.finished_job_registry,
                 queue.failed_job_registry,
             ):
-                registry.cleanup()
+                registry.cleanup(timestamp=at)
+            clean_worker_registry(queue)
 
     def _queue(self, name: str) -> GuardedQueue:
         return self._queue_class(

@@ -28,13 +28,13 @@ START: Final = """
 local mine = redis.call('ZSCORE', KEYS[3], ARGV[3])
 if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 and not mine then return 0 end
 if redis.call('HEXISTS', KEYS[1], 'data') == 0 then return 0 end
-local life = tonumber(ARGV[7])
+local life, clock = tonumber(ARGV[7]), redis.call('TIME')
 redis.call('HSET', KEYS[4], 'id', ARGV[2], 'job_id', ARGV[1], 'created_at', ARGV[6], 'last_heartbeat', ARGV[6],
   'worker_name', ARGV[4])
 redis.call('EXPIRE', KEYS[4], life)
-redis.call('ZADD', KEYS[5], tonumber(ARGV[6]) + life + 60, ARGV[2])
+redis.call('ZADD', KEYS[5], clock[1] + life + 60, ARGV[2])
 redis.call('EXPIRE', KEYS[5], life + 60)
-redis.call('ZADD', KEYS[3], tonumber(ARGV[6]) + life, ARGV[3])
+redis.call('ZADD', KEYS[3], clock[1] + life, ARGV[3])
 redis.call('SADD', KEYS[7], ARGV[3])
 redis.call('EXPIRE', KEYS[7], life + 60)
 redis.call('HSET', KEYS[6], 'state', 'busy', 'last_heartbeat', ARGV[5])
@@ -42,9 +42,27 @@ redis.call('EXPIRE', KEYS[6], life)
 redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[5], 'last_heartbeat', ARGV[5],
   'worker_name', ARGV[4])
 redis.call('PERSIST', KEYS[1])
-local clock = redis.call('TIME')
 redis.call('ZREM', KEYS[8], ARGV[1])
 redis.call('ZADD', KEYS[8], clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[8]), ARGV[3])
+return 1
+"""
+
+# A running job and its worker are alive: the lease and RQ's own signs of it. Their ends are by the server's clock.
+# KEYS: 1 leases, 2 started registry, 3 execution, 4 executions of the job, 5 worker, 6 job
+# ARGV: 1 job:execution, 2 execution id, 3 lease (ms), 4 life of a heartbeat (s), 5 now as text
+# Returns 1; 0 when the execution was taken over. Cost: O(log leases).
+RENEW: Final = """
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local clock, life = redis.call('TIME'), tonumber(ARGV[4])
+redis.call('ZADD', KEYS[1], clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[3]), ARGV[1])
+redis.call('ZADD', KEYS[2], 'XX', clock[1] + life, ARGV[1])
+redis.call('HSET', KEYS[3], 'last_heartbeat', clock[1])
+redis.call('EXPIRE', KEYS[3], life)
+redis.call('ZADD', KEYS[4], 'XX', clock[1] + life + 60, ARGV[2])
+redis.call('EXPIRE', KEYS[4], life + 60)
+redis.call('HSET', KEYS[5], 'last_heartbeat', ARGV[5])
+redis.call('EXPIRE', KEYS[5], life)
+if redis.call('EXISTS', KEYS[6]) == 1 then redis.call('HSET', KEYS[6], 'last_heartbeat', ARGV[5]) end
 return 1
 """
 
@@ -122,6 +140,7 @@ class JobBooks:
         self._started = queue.started_job_registry.key
         self._finished = FinishedJobRegistry.key_template.format(queue.name)
         self._start: Any = connection.register_script(START)
+        self._renew: Any = connection.register_script(RENEW)
         self._finish: Any = connection.register_script(FINISH)
         self._give_back: Any = connection.register_script(GIVE_BACK)
 
@@ -142,9 +161,18 @@ class JobBooks:
         times = [utcformat(moment), moment.timestamp(), life_s, self._leases.lease_ms]
         return bool(self._start(keys=keys, args=[*args, *times]))
 
-    def renew(self, execution: Execution) -> bool:
-        """The job goes on; False when it was taken over."""
-        return self._leases.renew(self._queue.name, execution.composite_key)
+    def renew(self, job: Job, execution: Execution, life_s: int) -> bool:
+        """The job goes on, and its worker lives, by the server's clock; False when it was taken over."""
+        keys = [
+            self._leases.key(self._queue.name),
+            self._started,
+            execution.key,
+            ExecutionRegistry.key_template.format(job.id),
+            self._worker_key,
+            job.key,
+        ]
+        args = [execution.composite_key, execution.id, self._leases.lease_ms, life_s, utcformat(now())]
+        return bool(self._renew(keys=keys, args=args))
 
     def release(self, execution: Execution, pipeline: Any) -> None:
         """With the execution's other traces goes its lease."""
