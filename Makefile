@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 help:
 	@echo "make run    a recorded day through the whole fleet, with a summary at the end (under a minute)"
 	@echo "make test   lint, types, layers and every test that needs no Docker"
-	@echo "make chaos  SIGKILL at every call of every process, 10,000 legs; then the protocol broken on purpose (SEED=n)"
+	@echo "make chaos  SIGKILL at every call of every process, 10,000 legs; outages, poison, soak; sabotage (SEED=n)"
 	@echo "make browser  the dashboard in headless Chromium (Debian: sudo apt-get install chromium fonts-dejavu-core)"
 	@echo "make image  the steps of the image without Docker: its size, its processes as another user, read-only"
 	@echo "make bench  every promise of speed, each beside a reference of the same round, as one table (ten minutes)"
@@ -32,6 +32,7 @@ test: lint
 SEED ?= 20141122
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.chaos --seed $(SEED) --page docs/reliability.md
+	$(BIN)/python -m tests.chaos --seed $(SEED) --only all --page docs/reliability.md
 	$(BIN)/python -m tests.chaos --seed $(SEED) --sabotage all
 	$(BIN)/python -m pytest tests/properties/test_input.py --hypothesis-profile=chaos --timeout=0
 

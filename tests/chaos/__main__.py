@@ -43,7 +43,7 @@ def _drills(said: argparse.Namespace, folder: Path) -> int:
     """One family, or all of them; 1 when a promise was broken in one."""
     os.environ.pop("FLEET_PROFILE", None)
     failed = False
-    for name in families.FAMILIES if said.only == "all" else [said.only]:
+    for name in families.ALL if said.only == "all" else [said.only]:
         _say(f"{name} with seed {said.seed}; what it leaves is in {folder / name}")
         text, held = families.drill(name, folder / name, said.seed, _say, short=said.short)
         _say(text)

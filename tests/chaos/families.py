@@ -17,6 +17,7 @@ FAMILIES: Final = {
     "soak": ("Soak", "ShortSoak"),
     "sample": ("Sample", "ShortSample"),
 }
+ALL: Final = tuple(name for name in FAMILIES if name != "sample")  # which has a little of each
 
 
 def drill(name: str, folder: Path, seed: int, say: Callable[[str], None], *, short: bool = False) -> tuple[str, bool]:

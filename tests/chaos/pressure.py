@@ -75,7 +75,7 @@ class Pressure(Outages):
 
     def _slow_consumer(self) -> None:
         """All routers are stopped in the middle of their work; entries wait in the stream and none is lost."""
-        routers = [pid for name, pid in self._crew.pids.items() if name.startswith("route")]
+        routers = [life.pid for life in self._crew._lives if life.role == "route" and life.pid]
         for pid in routers:
             os.kill(pid, signal.SIGSTOP)
         self._for(self.slow_s, lambda: self._trickle(50))

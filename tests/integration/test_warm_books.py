@@ -36,7 +36,7 @@ def shapes(client: Any) -> dict[str, Any]:
         if kind == "stream":
             fields = sorted(client.xrange(key)[0][1])
         found[re.sub(r"[0-9a-f]{32}|work-immediate-\S*?-\d+", "ID", key.decode())] = (kind, fields, life > 0)
-    return {key: facts for key, facts in found.items() if "clean_registries" not in key and "played" not in key}
+    return {key: facts for key, facts in found.items() if "clean_" not in key and "played" not in key}
 
 
 def by_rq(play: Play) -> None:
