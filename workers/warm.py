@@ -301,6 +301,7 @@ class WarmWorker(Worker):
     def teardown(self) -> None:
         """Put back what was taken and not begun, end the horses, leave the books."""
         job, self._next = self._next, None
+        log.info("worker.drained", given_back=int(job is not None), left_running=len(self.executions))
         try:
             if job is not None:
                 with _outlived("give back"):
