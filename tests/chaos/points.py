@@ -40,6 +40,7 @@ MODE: Final = struct.Struct("<dd")  # seconds between deaths of a role, chance o
 BEFORE, AFTER = "before", "after"
 PARTS_SHOWN: Final = 4
 QUIET: Final = -1.0
+LIFE: Final = 150  # points a process passes before it may die at a known one: on a busy machine too it does some work
 RARE: Final = 300.0  # a point reached less often than that is the likelier to see another death
 NO_CALL: Final = "an empty pipeline"
 
@@ -78,6 +79,7 @@ class Points:
         self._slots: dict[Point, int] = {}  # those that this process has looked up
         self._dice = random.Random(seed)
         self._pid = os.getpid()
+        self._passed = 0
         self.place = ""  # the name of the child this process is, or belongs to
         self.peace()
 
@@ -112,8 +114,9 @@ class Points:
         slot = self._slot(point)
         reached, killed = self._read(slot)
         self._write(slot, reached + 1, killed)
+        self._passed = self._passed + 1 if self._pid == os.getpid() else self._reborn()
         every_s, again = MODE.unpack_from(self._map, SLOTS * SLOT.size + ROLES * CLOCK.size)
-        if every_s == QUIET or (killed and self._roll() >= again * max(1.0, RARE / (reached + 1))):
+        if every_s == QUIET or (killed and not self._by_chance(again, reached)):
             return
         if self._is_due(point, slot, every_s):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -162,11 +165,15 @@ class Points:
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
-    def _roll(self) -> float:
-        if os.getpid() != self._pid:
-            self._pid = os.getpid()
-            self._dice = random.Random(self._seed * 1_000_003 + self._pid)
-        return self._dice.random()
+    def _by_chance(self, again: float, reached: int) -> bool:
+        """Whether the dice want a death at a known point of a process that has lived for a while."""
+        return self._passed >= LIFE and self._dice.random() < again * max(1.0, RARE / (reached + 1))
+
+    def _reborn(self) -> int:
+        """A process that was forked has dice of its own, and its life begins."""
+        self._pid = os.getpid()
+        self._dice = random.Random(self._seed * 1_000_003 + self._pid)
+        return 1
 
     def _read(self, slot: int) -> tuple[int, int]:
         _, reached, killed = SLOT.unpack_from(self._map, slot * SLOT.size)

@@ -15,7 +15,8 @@ LIMITS: Final = Limits(
     per_minute=1000,
 )
 ROLES: Final = {"route": 2, "schedule": 1, "work-immediate": 2, "work-consensus": 1, "work-maintenance": 1, "watch": 1}
-#: What an operator would set for bars of 15 s and sessions of 45 s; delivery and retention stay as shipped.
+#: What an operator would set for bars of 8 s, sessions of 24 s and a machine that may be busy with other things;
+#: delivery and retention stay as shipped.
 SETTINGS: Final = {
     "FLEET_PROFILE": "paper",
     "FLEET_GATE__GATE_QUEUE": "true",
@@ -33,6 +34,7 @@ SETTINGS: Final = {
     "FLEET_RISK__MAX_WEEK_LOSS": "0.5",
     "FLEET_RISK__MAX_ENTRIES_PER_HOUR_AFTER_LOSS": "100000",
     "FLEET_ORCHESTRATOR__BATCH_INTERVAL_SECONDS": "2",
+    "FLEET_ROUTER__MAX_AGE_URGENT_S": "120",
     "FLEET_EXECUTOR__STOP_GRACE_S": "2",
     "FLEET_SCHEDULE__SETTLE_INTERVAL_S": "1",
     "FLEET_SCHEDULE__JANITOR_INTERVAL_S": "2",

@@ -26,6 +26,7 @@ from workers.process import Heartbeat
 
 READY_S: Final = 30.0
 QUIET_S: Final = 300.0
+HOPELESS: Final = 2.5  # times its bound: how long a run waits for its first order
 MOVE_EVERY_S: Final = 0.3
 TOUCHED, TO_TARGET, BEYOND = 0.8, 0.6, Decimal("6.5")  # of the positions each time, of those; dollars from the entry
 UPSET_EVERY_S: Final = 1.0
@@ -128,7 +129,7 @@ class ChaosRun:
         if seconds < plan.min_s:
             return False
         if seconds >= plan.max_s:
-            return True
+            return bool(self._orders) or seconds >= HOPELESS * plan.max_s
         enough = self._fleet.journal.tally().get("legs", 0) >= plan.legs and self._orders >= plan.orders
         return enough and not self._points.untested()
 

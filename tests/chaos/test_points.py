@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.chaos.points import Point, Points, trace
+from tests.chaos.points import LIFE, Point, Points, trace
 
 
 def in_a_child(act: Callable[[], object]) -> int:
@@ -87,6 +87,24 @@ def test_points_whose_places_fall_together_are_counted_and_killed_at_apart(
     assert [(count.reached, count.killed) for count in points.counts().values()] == [(5, 1), (4, 1), (3, 1), (2, 1)]
     with pytest.raises(ValueError, match="4 points"):
         points.reach(Point("route", "workers/route.py:e", "GET", "before"))
+
+
+def test_nobody_dies_by_chance_before_it_has_worked(tmp_path: Path) -> None:
+    """However slow the machine: a process passes 149 known points whatever the dice say, and dies at the next."""
+    points = Points(tmp_path, seed=1)
+    points.arm(every_s=0.0, again=1.0)
+    point = Point("route", "workers/route.py:step", "GET", "before")
+
+    def child(times: int) -> int:
+        def act() -> None:
+            for _ in range(times):
+                points.reach(point)
+
+        return in_a_child(act)
+
+    assert child(1) == -signal.SIGKILL  # nobody had died there
+    assert child(LIFE - 1) == 0
+    assert child(LIFE) == -signal.SIGKILL
 
 
 def test_what_was_reached_in_peace_is_untested(tmp_path: Path) -> None:
