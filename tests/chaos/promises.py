@@ -249,6 +249,12 @@ def waiting(fleet: Runtime) -> dict[str, int]:
     return {name: n for name, n in counts.items() if n}
 
 
+def unsent(fleet: Runtime) -> dict[str, int]:
+    """Closing orders of no decision that a dead process wrote and did not send: they are forgotten by themselves."""
+    count = sum(one["state"] == "NEW" and one["decision"].startswith("flatten") for one in _intents(fleet).values())
+    return {"orders not sent": count} if count else {}
+
+
 def _left_behind(e: Evidence) -> Iterator[str]:
     """No message, list, claim, reservation, held signal, follow-up, strike, intent or job is left."""
     yield from (f"{n} {name}" for name, n in waiting(e.fleet).items())

@@ -16,7 +16,7 @@ from tests.chaos.feed import SYMBOLS, Feed
 from tests.chaos.market import ShortSessions, write_market
 from tests.chaos.points import Points
 from tests.chaos.production import CASH, LIMITS, ROLES, SETTINGS
-from tests.chaos.promises import Evidence, at_limit, broken, leg_states, untold_alarms, waiting
+from tests.chaos.promises import Evidence, at_limit, broken, leg_states, unsent, untold_alarms, waiting
 from tests.chaos.report import Plan, Report, short_of
 from tests.venue.process import VenueProcess
 from tests.venue.toxics import Toxic
@@ -26,6 +26,7 @@ from workers.process import Heartbeat
 
 READY_S: Final = 30.0
 QUIET_S: Final = 300.0
+UNSENT_S: Final = 90.0  # what nobody sends is forgotten in a minute
 HOPELESS: Final = 2.5  # times its bound: how long a run waits for its first order
 MOVE_EVERY_S: Final = 0.3
 TOUCHED, TO_TARGET, BEYOND = 0.8, 0.6, Decimal("6.5")  # of the positions each time, of those; dollars from the entry
@@ -223,6 +224,7 @@ class ChaosRun:
             lambda: {"untold alarms": n} if (n := len(untold_alarms(self._fleet))) else {}, time.monotonic() + READY_S
         )
         stuck += [*untold, *self._crew.end("watch")]
+        stuck += self._wait_for(lambda: unsent(self._fleet), time.monotonic() + UNSENT_S)
         return {"stuck " + name: 1 for name in stuck}
 
     def _flat(self) -> dict[str, int]:

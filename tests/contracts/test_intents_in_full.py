@@ -96,6 +96,30 @@ def test_a_refused_order_leaves_no_trace_of_having_been_sent(vault: Vault, rule:
 # ---- what is written ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("sent", [False, True])
+def test_what_an_earlier_run_meant_and_did_not_send_goes_with_the_next_intent(vault: Vault, sent: bool) -> None:  # noqa: FBT001
+    """It wrote an entry and died; the run after it meets a position and closes: one decision, one intent."""
+    entry, close = an_order(), an_order(client_order_id="close-AAA", reduce_only=True)
+    active(vault).intents.create(entry, vault.intents.begin(DECISION).id)
+    if sent:
+        assert vault.intents.mark_sent(entry.client_order_id, NOW, LATER) is None
+    run = vault.intents.begin(DECISION).id
+    vault.intents.create(close, run)
+    again = vault.intents.create(close, run)
+
+    assert (vault.intents.get(entry.client_order_id) is not None) is sent
+    assert (again.state, vault.intents.get("close-AAA")) == ("NEW", again)
+
+
+def test_a_closing_order_of_no_decision_is_forgotten_in_a_minute_unless_it_is_sent(vault: Vault) -> None:
+    """Whoever wrote it has died, and by then the position may be another."""
+    active(vault).intents.create(ORDER)
+    assert all(0 < left <= 60 for left in vault.lives(f"intent:{NAME}").values())
+    vault.intents.mark_sent(NAME, NOW, LATER)
+
+    assert set(vault.lives(f"intent:{NAME}").values()) <= {-1}
+
+
 def test_a_run_s_intent_is_known_to_its_execution(vault: Vault) -> None:
     """So that whoever takes the decision over can discard it; a run that nobody counts leaves no execution."""
     run = active(vault).intents.begin(DECISION).id

@@ -45,6 +45,8 @@ class MemoryIntents:
         """Write NEW, or answer the intent that is already there. Raises TakenOverError for an older execution."""
         with self._lock:
             self._executions.refuse_old(order.decision_id, execution)
+            if execution is not None:
+                self._forget_new(order.decision_id, but=order.client_order_id)
             fresh = Intent(order.client_order_id, order.decision_id, order.symbol, "NEW", order)
             return self._intents.setdefault(order.client_order_id, fresh)
 
@@ -53,8 +55,12 @@ class MemoryIntents:
         with self._lock:
             if self._executions.is_old(decision_id, execution):
                 return
-            names = [n for n, i in self._intents.items() if i.decision_id == decision_id and i.state == "NEW"]
-            for name in names:
+            self._forget_new(decision_id)
+
+    def _forget_new(self, decision_id: str, but: str = "") -> None:
+        mine = [name for name, i in self._intents.items() if i.decision_id == decision_id and i.state == "NEW"]
+        for name in mine:
+            if name != but:
                 del self._intents[name]
 
     def adopt(self, order: BracketOrder, report: OrderReport, *, ours: bool) -> bool:

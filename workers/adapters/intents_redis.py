@@ -10,7 +10,7 @@ from pipeline.models import BracketOrder, OrderReport, Refusal
 from pipeline.ports import Execution, Intent
 from workers.adapters.executions import taken_over
 from workers.adapters.intents_memory import sending_refusal
-from workers.adapters.keys import EXECUTION_TTL_S, OUTCOME_TTL_S, Keys, to_ms
+from workers.adapters.keys import CLOSING_TTL_S, EXECUTION_TTL_S, OUTCOME_TTL_S, Keys, to_ms
 from workers.adapters.redis_edge import asking_redis
 from workers.adapters.truth import UNTRUSTED as _UNTRUSTED
 from workers.adapters.wire import dump, load_frozen
@@ -29,14 +29,18 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 return {id, redis.call('HGET', KEYS[1], 'sent') or ''}
 """
 
-# Write NEW unless the intent exists. A NEW intent that nobody sends is forgotten after its TTL.
+# Write NEW unless the intent exists. A NEW intent that nobody sends is forgotten after its TTL, and with the next one
+# of its decision: an earlier run may have met another position, and meant an entry where this one closes.
 # KEYS: 1 intent, 2 execution
 # ARGV: 1 decision id, 2 symbol, 3 order (JSON), 4 reduce only (0/1), 5 TTL (s), 6 execution id ('' = any),
-#       7 client order id
+#       7 client order id, 8 prefix
 # Returns: HGETALL of the intent, {} for an old execution. Cost: O(1).
 CREATE = """
 if ARGV[6] ~= '' then
-  if redis.call('HGET', KEYS[2], 'id') ~= ARGV[6] then return {} end
+  local id, other = unpack(redis.call('HMGET', KEYS[2], 'id', 'intent'))
+  if id ~= ARGV[6] then return {} end
+  local key = ARGV[8] .. ':intent:' .. (other or '')
+  if other ~= ARGV[7] and redis.call('HGET', key, 'state') == 'NEW' then redis.call('DEL', key) end
   redis.call('HSET', KEYS[2], 'intent', ARGV[7])
 end
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -216,10 +220,11 @@ class RedisIntents:
     def create(self, order: BracketOrder, execution: int | None = None) -> Intent:
         """Write NEW, or answer the intent that is already there. Raises TakenOverError for an older execution."""
         name, decision = order.client_order_id, order.decision_id
-        facts: list[str | int] = [decision, order.symbol, dump(order), int(order.reduce_only), OUTCOME_TTL_S]
+        life = CLOSING_TTL_S if execution is None else OUTCOME_TTL_S
+        facts: list[str | int] = [decision, order.symbol, dump(order), int(order.reduce_only), life]
         with asking_redis():
             keys = [self._keys.intent(name), self._keys.execution(decision)]
-            flat = self._create(keys=keys, args=[*facts, _id(execution), name])
+            flat = self._create(keys=keys, args=[*facts, _id(execution), name, self._keys.prefix])
         if not flat:
             raise taken_over(decision)
         return _intent(order.client_order_id, dict(zip(flat[::2], flat[1::2], strict=True)))

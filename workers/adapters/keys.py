@@ -9,6 +9,7 @@ from datetime import datetime
 
 MESSAGE_TTL_S = 7 * 86_400
 OUTCOME_TTL_S = 7 * 86_400
+CLOSING_TTL_S = 60  # a closing order that no decision stands behind and that nobody sent
 WINDOW_TTL_S = 2 * 86_400
 HEARTBEAT_TTL_S = 30
 LEDGER_TTL_S = 400 * 86_400
