@@ -12,6 +12,7 @@ from pipeline.ports import Claim
 from pipeline.router import DenyList, Fate, Leg, Routable, leg_id
 from workers.adapters.backlog_memory import MemoryBacklog
 from workers.adapters.control_memory import MemoryControl
+from workers.adapters.dead_work import DeadWork
 from workers.adapters.followups_redis import FollowUp
 from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.keys import to_ms
@@ -224,6 +225,28 @@ class MemoryFollowUps:
         return FollowUp(spec["job"], spec["queue"], tuple(spec["args"]), at, raw)
 
 
+class MemoryDeadWork:
+    """`RedisDeadWork`, as far as jobs ask it: nobody requeues here."""
+
+    def __init__(self, set_aside: Callable[[str], None]) -> None:
+        """`set_aside`: forget a claim."""
+        self.set_aside = set_aside
+        self.known: dict[str, DeadWork] = {}
+
+    def keep(self, work: DeadWork) -> None:
+        self.known[work.id] = work
+
+    def find(self, name: str) -> DeadWork | None:
+        return self.known.get(name)
+
+    def all(self) -> list[DeadWork]:
+        return list(self.known.values())
+
+    def forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.known.pop(name, None)
+
+
 class MemoryStrikes:
     """`RedisStrikes`."""
 
@@ -319,11 +342,16 @@ class MemoryQueues:
     def busy(self) -> int:
         return sum(job.state in {"queued", "started"} for job in self.jobs.values())
 
-    def cleanup(self) -> None:
+    def recover(self) -> list[Job]:
         """Begun jobs of dead workers are queued again while they have retries, else they failed."""
-        for job in list(self.jobs.values()):
-            if job.state == "started" and job.lost:
-                self.retry(job)
+        lost = [job for job in self.jobs.values() if job.state == "started" and job.lost]
+        for job in lost:
+            self.retry(job)
+        return lost
+
+    def cleanup(self) -> None:
+        """What RQ's registries would find too."""
+        self.recover()
 
     def depths(self) -> dict[str, int]:
         return {q: sum(job.queue == q and job.state == "queued" for job in self.jobs.values()) for q in QUEUES}

@@ -39,6 +39,7 @@ from tests.machine.delivery import (
     LeasedBacklog,
     ListingControl,
     LoadedVotes,
+    MemoryDeadWork,
     MemoryFollowUps,
     MemoryHeldClock,
     MemoryInbox,
@@ -223,6 +224,7 @@ class World:
         self.followups, self.strikes = MemoryFollowUps(), MemoryStrikes()
         self.queues = MemoryQueues(now, workers.retry_max, workers.result_ttl_s, workers.failure_ttl_s)
         self.backlog.inbox, self.backlog.queues = self.inbox, self.queues
+        self.dead_work = MemoryDeadWork(self.backlog.finish)
         self.lines: list[bytes] = []
         self.read = 0
         self.deaths = 0
@@ -248,6 +250,7 @@ class World:
             "journal": JournalPort(self.journal),
             "followups": self.followups,
             "strikes": self.strikes,
+            "dead_work": self.dead_work,
             "queues": self.queues,
             "control": self.control,
             "alarms": self.alarms,
