@@ -29,7 +29,7 @@ OPTIONS: Final = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 240.0
 DESKTOP, PHONE = (1280, 900), (390, 844)
 PHONE_UP_TO: Final = 600
 
