@@ -130,6 +130,9 @@ class Poison(Drill):
         return all(state not in (None, Outcome.BUFFERED) for state in self._states(posts))
 
     def _error(self, posts: list[AnalyzedMessage]) -> bool:
+        """Ended as poison does: an error. A MemoryError in the validator passes it unvalidated, so any end will do."""
+        if posts[0].tickers.symbols[0] == EATS:
+            return self._ended(posts)
         return set(self._states(posts)) <= {Outcome.ERROR, Outcome.EXPIRED, Outcome.DUPLICATE}
 
 
