@@ -87,7 +87,7 @@ class WebhookSource:
         except OSError as error:
             raise SettingsError(f"source.host:port = {self._host}:{self._asked_port}: {error.strerror}") from error
         self._server.start()
-        log.info("webhook.listening", host=self._host, port=self.port)
+        log.info("webhook.opened", host=self._host, port=self.port)
 
     def read(self, limit: int) -> list[RawPost]:
         """Up to `limit` lines, waiting at most 0.2 s for the first."""

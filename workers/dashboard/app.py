@@ -198,7 +198,7 @@ def _add_fleet(app: Flask, fleet: Runtime, control: RedisControl | None) -> None
         if state is None or not 0 < len(why) <= REASON_CHARACTERS:
             abort(400, f"An act needs a reason of 1 to {REASON_CHARACTERS} characters.")
         control.set(state, f"dashboard {request.remote_addr}", why, fleet.clock.now())
-        log.warning("control.set", state=state.value, by=request.remote_addr)
+        log.warning("control.changed", state=state.value, by=request.remote_addr)
         return redirect(url_for("home"))
 
 
@@ -226,5 +226,5 @@ def _add_failures(app: Flask) -> None:
     @app.errorhandler(FleetError)
     def unknown(error: Exception) -> ResponseReturnValue:
         """Redis does not answer: nothing is known, and nothing old is shown as if it were."""
-        log.warning("dashboard.blind", error=type(error).__name__)
+        log.warning("dashboard.blinded", error=type(error).__name__)
         return say(503, f"Redis does not answer ({type(error).__name__}).")
