@@ -257,6 +257,10 @@ class MemoryStrikes:
         self.counts[job_id] = self.counts.get(job_id, 0) + 1
         return self.counts[job_id]
 
+    def carry(self, job_ids: Sequence[str], deaths: int) -> None:
+        for job_id in job_ids:
+            self.counts.setdefault(job_id, deaths)
+
     def end(self, job_id: str) -> None:
         self.counts.pop(job_id, None)
 
