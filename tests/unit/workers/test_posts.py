@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InvalidInputError
 from pipeline.models import SocialMessage
-from workers.adapters.posts import MAX_LINE_BYTES, MAX_TEXT_BYTES, message_id, parse_post
+from workers.adapters.posts import MAX_LINE_BYTES, message_id, parse_post
 
 NOW = datetime(2014, 1, 2, 15, 0, 0, tzinfo=UTC)
 
@@ -198,7 +198,7 @@ def test_a_line_of_exactly_one_mebibyte_is_read() -> None:
     full = line % (b"x" * (MAX_LINE_BYTES - len(line) + 2))
 
     assert len(full) == MAX_LINE_BYTES
-    assert len(parse_post(full, NOW).text) == MAX_TEXT_BYTES
+    assert len(parse_post(full, NOW).text) == 16_384
 
 
 def test_a_long_text_is_cut_at_a_characters_end() -> None:
