@@ -264,6 +264,30 @@ def test_a_decision_does_not_count_against_itself(vault: Vault) -> None:
         vault.ledger.release("d-AAA")
 
 
+def test_a_later_run_of_a_decision_counts_from_its_own_moment(vault: Vault) -> None:
+    """Reserved at 0 s, its worker died, run again at 50 s and gone: at 61 s the same side waits, at 110 s it enters."""
+    first = vault.ledger.reserve(a_request())
+    again = vault.ledger.reserve(a_request(as_of=NOW + timedelta(seconds=50)))
+    vault.ledger.release("d-AAA")
+    too_soon = vault.ledger.reserve(a_request(decision_id="e", as_of=NOW + timedelta(seconds=61)))
+    entered = vault.ledger.reserve(a_request(decision_id="f", as_of=NOW + timedelta(seconds=110)))
+
+    assert again == first
+    assert refused(too_soon) == ("same_side_window", "2", "1")
+    assert isinstance(entered, Reservation)
+
+
+def test_a_later_run_is_refused_where_others_entered_meanwhile(vault: Vault) -> None:
+    """Two a minute: entered at 0 s, two others at 65 and 66 s; run again at 70 s it would be the third."""
+    vault.ledger.reserve(a_request())
+    for second, symbol in ((65, "BBB"), (66, "CCC")):
+        vault.ledger.reserve(a_request(symbol, as_of=NOW + timedelta(seconds=second)))
+    again = a_request(as_of=NOW + timedelta(seconds=70), max_per_minute=2)
+
+    assert refused(vault.ledger.reserve(again)) == ("fleet_rate", "3", "2")
+    assert isinstance(vault.ledger.reserve(a_request(max_per_minute=2)), Reservation)
+
+
 def test_a_refused_request_changes_nothing(vault: Vault) -> None:
     """No key appears."""
     vault.ledger.reserve(a_request(max_open_positions=0))

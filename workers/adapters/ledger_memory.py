@@ -1,6 +1,6 @@
 """Our own book in memory: the ledger's twin for one process, every method one atomic step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -26,6 +26,8 @@ from workers.adapters.truth import MemoryTruth
 MINUTE = timedelta(seconds=60)
 HOUR = timedelta(hours=1)
 LATER = timedelta(hours=2)
+
+Counted = tuple[str, int, int, bool]
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ class MemoryLedger:
             self._executions.refuse_old(request.decision_id, request.execution)
             self._refuse_untrusted(request)
             if (mine := self._reserved.get(request.decision_id)) is not None:
-                return mine.reservation
+                return self._later_run(request) or mine.reservation
             for other in self._reserved.values():
                 if other.symbol == request.symbol:
                     raise SymbolBusyError(f"{request.symbol} is held by decision {other.decision_id}")
@@ -108,9 +110,24 @@ class MemoryLedger:
                 return refusal
             row = self._reserved[request.decision_id] = reserved_row(request)
             if not request.reduce_only:
-                entry = Entry(request.decision_id, request.symbol, request.side, request.as_of)
-                self._entries[request.side, request.decision_id] = entry
+                self._enter(request)
             return row.reservation
+
+    def _later_run(self, request: ReservationRequest) -> Refusal | None:
+        """A later run of a reserved decision enters the market later: its rates are tested, and count from then on."""
+        entered = self._entries.get((request.side, request.decision_id))
+        if request.reduce_only or entered is None or entered.symbol != request.symbol:
+            return None
+        if entered.at >= request.as_of:
+            return None
+        refusal = _first(self._rates(request))
+        if refusal is None:
+            self._enter(request)
+        return refusal
+
+    def _enter(self, request: ReservationRequest) -> None:
+        entry = Entry(request.decision_id, request.symbol, request.side, request.as_of)
+        self._entries[request.side, request.decision_id] = entry
 
     def restore(self, reservation: Reservation, as_of: datetime) -> None:
         """Set aside the risk of an order that works at the venue and was forgotten here. Idempotent."""
@@ -259,21 +276,23 @@ class MemoryLedger:
             return ledger_refusal("position_changed", quantity, request.expected_position)
         if request.reduce_only:
             return None
-        for rule, observed, limit, inclusive in self._counters(request):
-            if observed > limit or (inclusive and observed == limit):
-                return ledger_refusal(rule, observed, limit)
-        return None
+        return _first((*self._amounts(request), *self._rates(request)))
 
-    def _counters(self, request: ReservationRequest) -> tuple[tuple[str, int, int, bool], ...]:
+    def _amounts(self, request: ReservationRequest) -> tuple[Counted, ...]:
         """(rule, observed, limit, whether reaching the limit refuses) in the port's order; money in micro-dollars."""
         year, week = request.week
         day, of_week = (self._worst(name) for name in (request.session.isoformat(), f"{year}-W{week:02}"))
-        own_side = timedelta(seconds=request.same_side_window_s)
         return (
             ("session_loss", day, in_micros(request.max_session_loss), True),
             ("week_loss", of_week, in_micros(request.max_week_loss), True),
             ("open_positions", self._symbols(request), request.max_open_positions, False),
             ("gross_exposure", self._gross(request), in_micros(request.max_gross_exposure), False),
+        )
+
+    def _rates(self, request: ReservationRequest) -> tuple[Counted, ...]:
+        """The same for entries in a time."""
+        own_side = timedelta(seconds=request.same_side_window_s)
+        return (
             ("same_side_window", self._count(request, own_side, symbol=True, side=True), 1, False),
             ("symbol_rate", self._count(request, MINUTE, symbol=True), request.max_per_symbol_per_minute, False),
             ("fleet_rate", self._count(request, MINUTE), request.max_per_minute, False),
@@ -313,3 +332,11 @@ def _realise(results: Sequence[Results], dollars: Decimal) -> None:
     for result in results:
         result.realised += dollars
         result.worst = min(result.worst, result.realised)
+
+
+def _first(counted: Iterable[Counted]) -> Refusal | None:
+    """The first rule that refuses."""
+    for rule, observed, limit, inclusive in counted:
+        if observed > limit or (inclusive and observed == limit):
+            return ledger_refusal(rule, observed, limit)
+    return None

@@ -63,7 +63,8 @@ return all
 """
 )
 
-# Test every counter, then set the risk aside. Never resizes. Idempotent by decision id.
+# Test every counter, then set the risk aside. Never resizes. Idempotent by decision id; a later run of the decision
+# enters the market later, so its rates are tested again and count from then on.
 # KEYS: 1 reservations, 2 positions, 3 marks, 4 held signals, 5 session risk, 6 week risk, 7 entries,
 #       8 entries of the symbol, 9 account, 10 execution, 11 truth
 # ARGV: 1 decision id, 2 symbol, 3 side, 4 reservation (JSON), 5 notional (micro), 6 as_of (ms), 7 expected position,
@@ -82,8 +83,42 @@ local decision, symbol, side, as_of = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6
 if ARGV[18] ~= '' and redis.call('HGET', KEYS[10], 'id') ~= ARGV[18] then return {'taken_over'} end
 local unknown = ARGV[16] == '0' and untrusted(KEYS[11], ARGV[19])
 if unknown then return {'unreconciled', unknown} end
+local member = side .. ':' .. decision
+local function entries(key, window, prefix)
+  local n = 1
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. whole(as_of - window), whole(as_of + 7200000))) do
+    if name ~= member and string.sub(name, 1, #prefix) == prefix then n = n + 1 end
+  end
+  return n
+end
+local function too_soon()
+  local n = entries(KEYS[8], tonumber(ARGV[12]), side .. ':')
+  if n > 1 then return {'refused', 'same_side_window', whole(n), '1'} end
+  n = entries(KEYS[8], 60000, '')
+  if n > tonumber(ARGV[13]) then return {'refused', 'symbol_rate', whole(n), ARGV[13]} end
+  n = entries(KEYS[7], 60000, '')
+  if n > tonumber(ARGV[14]) then return {'refused', 'fleet_rate', whole(n), ARGV[14]} end
+  if redis.call('HEXISTS', KEYS[9], 'last_loss_ms') == 0 then return nil end
+  n = entries(KEYS[7], 3600000, '')
+  if n > tonumber(ARGV[15]) then return {'refused', 'entries_after_loss', whole(n), ARGV[15]} end
+end
+local function enter()
+  for _, key in ipairs({KEYS[7], KEYS[8]}) do
+    redis.call('ZADD', key, whole(as_of), member)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(as_of - 1000 * ARGV[17]))
+    redis.call('EXPIRE', key, ARGV[17])
+  end
+end
 local mine = redis.call('HGET', KEYS[1], decision)
-if mine then return {'reserved', mine} end
+if mine then
+  local entered = ARGV[16] == '0' and redis.call('ZSCORE', KEYS[8], member)
+  if entered and tonumber(entered) < as_of then
+    local refused = too_soon()
+    if refused then return refused end
+    enter()
+  end
+  return {'reserved', mine}
+end
 local gross, symbols = tonumber(ARGV[5]), {[symbol] = true}
 local flat = redis.call('HGETALL', KEYS[1])
 for i = 1, #flat, 2 do
@@ -113,30 +148,10 @@ local count = 0
 for _ in pairs(symbols) do count = count + 1 end
 if count > tonumber(ARGV[8]) then return {'refused', 'open_positions', whole(count), ARGV[8]} end
 if gross > tonumber(ARGV[9]) then return {'refused', 'gross_exposure', whole(gross), ARGV[9]} end
-local member = side .. ':' .. decision
-local function entries(key, window, prefix)
-  local n = 1
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. whole(as_of - window), whole(as_of + 7200000))) do
-    if name ~= member and string.sub(name, 1, #prefix) == prefix then n = n + 1 end
-  end
-  return n
-end
-local n = entries(KEYS[8], tonumber(ARGV[12]), side .. ':')
-if n > 1 then return {'refused', 'same_side_window', whole(n), '1'} end
-n = entries(KEYS[8], 60000, '')
-if n > tonumber(ARGV[13]) then return {'refused', 'symbol_rate', whole(n), ARGV[13]} end
-n = entries(KEYS[7], 60000, '')
-if n > tonumber(ARGV[14]) then return {'refused', 'fleet_rate', whole(n), ARGV[14]} end
-if redis.call('HEXISTS', KEYS[9], 'last_loss_ms') == 1 then
-  n = entries(KEYS[7], 3600000, '')
-  if n > tonumber(ARGV[15]) then return {'refused', 'entries_after_loss', whole(n), ARGV[15]} end
-end
+local refused = too_soon()
+if refused then return refused end
 redis.call('HSET', KEYS[1], decision, ARGV[4])
-for _, key in ipairs({KEYS[7], KEYS[8]}) do
-  redis.call('ZADD', key, whole(as_of), member)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(as_of - 1000 * ARGV[17]))
-  redis.call('EXPIRE', key, ARGV[17])
-end
+enter()
 return {'reserved', ARGV[4]}
 """
 )
