@@ -39,7 +39,7 @@ QUICK = {
 }
 
 #: Market files are read once for all tests: they never change.
-READ: dict[str, Runtime] = {}
+READ: dict[str, dict[str, Any]] = {}
 
 #: Keys without a life of their own, and what bounds each of them instead.
 BOUNDED = {
@@ -121,8 +121,10 @@ def a_runtime(url: str, folder: Path, profile: str = "demo", **variables: str) -
     """A runtime of this profile on the test server, initialised: RUNNING and ACTIVE."""
     environ = {"FLEET_REDIS_URL": url, "FLEET_DATA_DIR": str(folder), **QUICK, **variables}
     fleet = Runtime(load_settings(profile, environ=environ))
-    shared = READ.setdefault(fleet.settings.market.model_dump_json(), fleet)
-    vars(fleet).update(sessions=shared.sessions, market=shared.market, conditions=shared.conditions)
+    market = fleet.settings.market.model_dump_json()
+    if market not in READ:
+        READ[market] = {name: getattr(fleet, name) for name in ("sessions", "market", "conditions")}
+    vars(fleet).update(READ[market])
     fleet.initialise_if_empty("test", NOON)
     return fleet
 
