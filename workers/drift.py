@@ -1,7 +1,7 @@
 """Differences between our book and the broker's, and when one of them is more than a book in motion."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -28,23 +28,30 @@ class Looks:
     """Several looks at two books that move. A fill between two readings shows in one look and is gone in the next.
 
     What is really amiss stays the same amount whatever fills meanwhile, so it is drift once `PROOFS` looks showed it,
-    and it is none once a look did not show its subject at all.
+    and it is none once a look did not show its subject at all. A subject that moved during a look proves nothing by
+    it: entries of one size are worth the same dollars, and a fill in each of three looks looks like one lasting gap.
     """
 
     def __init__(self) -> None:
         self._seen: Counter[tuple[str, Decimal]] = Counter()
         self._open: set[str] | None = None
         self._looks = 0
-        self.drifts: tuple[Drift, ...] = ()
+        self._proved: dict[str, Drift] = {}
 
-    def add(self, differences: Sequence[Drift]) -> None:
-        """One more look."""
+    def add(self, differences: Sequence[Drift], moved: Collection[str] = ()) -> None:
+        """One more look, during which something of the subjects `moved` changed at the broker."""
         subjects = {one.subject for one in differences}
         self._looks += 1
-        self._open = subjects if self._open is None else self._open & subjects
-        self._seen.update({(one.subject, one.by) for one in differences if one.subject in self._open})
-        proved = [one for one in differences if one.subject in self._open and self._is_proved(one)]
-        self.drifts = tuple(proved)
+        self._open = subjects if self._open is None else self._open & (subjects | set(moved))
+        still = [one for one in differences if one.subject in self._open and one.subject not in moved]
+        self._seen.update((one.subject, one.by) for one in still)
+        self._proved |= {one.subject: one for one in still if self._seen[one.subject, one.by] >= PROOFS}
+        self._proved = {subject: one for subject, one in self._proved.items() if subject in self._open}
+
+    @property
+    def drifts(self) -> tuple[Drift, ...]:
+        """What is proved."""
+        return tuple(self._proved.values())
 
     @property
     def goes_on(self) -> bool:
@@ -54,7 +61,4 @@ class Looks:
     @property
     def undecided(self) -> bool:
         """Whether a subject differed in every look, and by too many amounts to say that it is drift."""
-        return bool((self._open or set()) - {one.subject for one in self.drifts})
-
-    def _is_proved(self, one: Drift) -> bool:
-        return self._seen[one.subject, one.by] >= PROOFS
+        return bool((self._open or set()) - self._proved.keys())

@@ -34,6 +34,14 @@ class _Findings:
     late: tuple[Intent, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What the venue says it has at one moment, as far as two questions can tell."""
+
+    listed: tuple[ListedOrder, ...]
+    positions: dict[str, Position]
+
+
 class Reconciler:
     """Compares positions, cash and orders; `settle(as_of)` books first what the broker can explain.
 
@@ -111,16 +119,20 @@ class Reconciler:
         found, since = _Findings(), _since(comparison)
         looks = Looks()
         while looks.goes_on:
-            listed = self._broker.orders(since)
-            own, foreign = self._strangers(listed)
+            sight = self._sight(since)
+            own, foreign = self._strangers(sight.listed)
             found.restored += self._take_up(own)
             book = self._book(as_of, since)
             intents = self._intents.open()
-            missing = self._missing(intents, listed)
-            looks.add((*self._positions(book), *self._cash(book), *missing, *map(_foreign, foreign)))
+            missing = self._missing(intents, sight.listed)
+            differences = (*_positions(book, sight), *self._cash(book), *missing, *map(_foreign, foreign))
+            looks.add(differences, _moved(sight, self._sight(since)) if differences else ())
             found.late = tuple(intent for intent in intents if self._is_late(intent, as_of))
         found.drifts, found.undecided = looks.drifts, looks.undecided
         return found
+
+    def _sight(self, since: datetime | None) -> _Sight:
+        return _Sight(self._broker.orders(since), self._broker.positions())
 
     def _book(self, as_of: datetime, since: datetime | None) -> BookSnapshot:
         """Our book after a settlement; where it has no account yet, what the broker has opens it."""
@@ -194,16 +206,6 @@ class Reconciler:
 
     # ---- differences -------------------------------------------------------------------------------------
 
-    def _positions(self, book: BookSnapshot) -> list[Drift]:
-        theirs = self._broker.positions()
-        symbols = sorted(book.positions.keys() | theirs.keys())
-        pairs = [(symbol, _shares(book.positions.get(symbol)), _shares(theirs.get(symbol))) for symbol in symbols]
-        return [
-            Drift(symbol, f"{mine} shares", f"{other} shares", Decimal(other - mine))
-            for symbol, mine, other in pairs
-            if mine != other
-        ]
-
     def _cash(self, book: BookSnapshot) -> list[Drift]:
         theirs = self._broker.account().cash
         if abs(book.cash - theirs) <= self._cash_tolerance:
@@ -231,6 +233,24 @@ class Reconciler:
             self._alarms.sound(Alarm(LATE, intent.client_order_id, words, as_of))
         for drift in found.drifts:
             self._alarms.sound(Alarm(DRIFT, drift.subject, str(drift), as_of))
+
+
+def _positions(book: BookSnapshot, sight: _Sight) -> list[Drift]:
+    symbols = sorted(book.positions.keys() | sight.positions.keys())
+    pairs = [(symbol, _shares(book.positions.get(symbol)), _shares(sight.positions.get(symbol))) for symbol in symbols]
+    return [
+        Drift(symbol, f"{mine} shares", f"{other} shares", Decimal(other - mine))
+        for symbol, mine, other in pairs
+        if mine != other
+    ]
+
+
+def _moved(before: _Sight, after: _Sight) -> frozenset[str]:
+    """What changed at the venue between two sights: symbols, orders by name, and cash with any of them."""
+    reports = {one.report for one in before.listed} ^ {one.report for one in after.listed}
+    traded = {symbol for symbol, _ in before.positions.items() ^ after.positions.items()}
+    named = {name for report in reports for name in (report.client_order_id, report.symbol)}
+    return frozenset(named | traded | {"cash"} if named or traded else ())
 
 
 def _foreign(listed: ListedOrder) -> Drift:

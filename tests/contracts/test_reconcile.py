@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -86,6 +87,31 @@ def test_a_fill_between_two_readings_is_no_drift(vault: Vault) -> None:
 
     assert desk.reconciler.cycle(HALF_PAST) == ()
     assert desk.state is TradingState.ACTIVE
+
+
+def test_entries_of_one_size_that_fill_during_every_look_are_no_drift(vault: Vault) -> None:
+    """Four entries of 100 shares at 100 each take the same dollars, each between the readings of another look."""
+    desk = Desk(vault)
+    symbols = ["AAA", "BBB", "CCC", "DDD"]
+    history = {symbol: half_hours(symbol, QUIET, QUIET) for symbol in symbols}
+    desk.worker.market.prices |= dict.fromkeys(symbols, D(100))
+    desk.worker.market.history |= history
+    account = desk.broker.account
+    seen: list[Decimal] = []
+
+    def one_fills_first() -> Account:
+        if symbols:
+            result = desk.worker.decide(symbols.pop(0)).execution_result
+            assert result is not None
+            desk.broker.updates(HALF_PAST, [result.client_order_id])
+        found: Account = account()
+        seen.append(found.cash)
+        return found
+
+    desk.broker.account = one_fills_first
+    assert desk.reconciler.cycle(HALF_PAST) == ()
+    assert len({before - after for before, after in pairwise(seen[:4])}) == 1
+    assert (desk.alarms(), desk.state) == ([], TradingState.ACTIVE)
 
 
 def elsewhere(symbol: str, quantity: int) -> dict[str, Position]:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from workers.drift import MOST_LOOKS, Drift, Looks
+from workers.drift import MOST_LOOKS, PROOFS, Drift, Looks
 
 
 def a_difference(subject: str = "AAA", by: int = 5) -> Drift:
@@ -57,3 +57,34 @@ def test_a_subject_that_once_agreed_is_no_drift() -> None:
     """Whatever it showed before and after was on its way."""
     found = after([a_difference("AAA"), a_difference("BBB", 1)], [a_difference("BBB", 1)], [a_difference("BBB", 1)])
     assert found.drifts == (a_difference("BBB", 1),)
+
+
+def test_fills_of_one_size_in_each_look_prove_nothing() -> None:
+    """Three entries of 9,925 dollars, each between two readings: the same gap three times, and none of it lasts."""
+    made = Looks()
+    for _ in range(PROOFS):
+        made.add([a_difference("cash", -9_925)], moved={"cash", "AAA"})
+    assert (made.drifts, made.undecided, made.goes_on) == ((), True, True)
+    made.add([])
+    assert (made.drifts, made.undecided, made.goes_on) == ((), False, False)
+
+
+def test_a_gap_that_lasts_is_proved_by_the_looks_in_which_its_subject_stood_still() -> None:
+    """BBB is off while AAA trades; cash moves with AAA but for three looks, and those decide it."""
+    made = Looks()
+    for moved in (["AAA", "cash"], [], ["AAA", "cash"], [], ["AAA", "cash"]):
+        made.add([a_difference("BBB", 7), a_difference("cash", -700)], moved)
+    assert (made.drifts, made.goes_on) == ((a_difference("BBB", 7),), True)
+    made.add([a_difference("BBB", 7), a_difference("cash", -700)])
+    assert made.drifts == (a_difference("BBB", 7), a_difference("cash", -700))
+
+
+def test_a_subject_that_agrees_while_it_moves_is_neither_cleared_nor_proved() -> None:
+    """A fill on its way may hide what is amiss for one look."""
+    made = Looks()
+    made.add([a_difference()])
+    made.add([], moved={"AAA"})
+    assert (made.drifts, made.goes_on) == ((), True)
+    made.add([a_difference()])
+    made.add([a_difference()])
+    assert made.drifts == (a_difference(),)
