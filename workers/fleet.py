@@ -15,7 +15,7 @@ from workers.adapters.embedded import EmbeddedServer
 from workers.adapters.redis_edge import RedisAwayError
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, MAINTENANCE
 from workers.stop import Stop
-from workers.supervisor import ChildSpec, Supervisor, fleet_command
+from workers.supervisor import ChildSpec, Supervisor, Verb, fleet_command
 from workers.wiring import Runtime
 
 READY_AFTER_S = 60.0
@@ -88,10 +88,14 @@ class Crew:
         environ: Mapping[str, str],
         log_dir: Path | None,
         revive: Callable[[], object] = lambda: None,
+        verb: Verb | None = None,
     ) -> None:
+        """`verb`: as the supervisor says."""
         self._fleet = fleet
         self._revive = revive
-        self.supervisor = Supervisor(children, env=environ, grace_s=10, on_exit=self._on_exit, log_dir=log_dir)
+        self.supervisor = Supervisor(
+            children, env=environ, grace_s=10, on_exit=self._on_exit, log_dir=log_dir, verb=verb
+        )
         self._log_dir = log_dir
         self._suspects: list[tuple[float, list[str]]] = []
         self._next_look = 0.0
@@ -144,13 +148,15 @@ class Crew:
                 self.recovered += self._fleet.queues.recover_taken(suspect[1])
 
 
-def run(fleet: Runtime, environ: Mapping[str, str], stop: Stop, revive: Callable[[], object]) -> int:
+def run(
+    fleet: Runtime, environ: Mapping[str, str], stop: Stop, revive: Callable[[], object], verb: Verb | None = None
+) -> int:
     """The whole fleet on this machine until SIGTERM; the exit code."""
     settings = fleet.settings
     now = fleet.clock.now()
     fleet.initialise_if_empty("fleet run", now)
     fleet.reconcile_first(f"fleet run at {now:%Y-%m-%d %H:%M:%S.%f}")
-    return Crew(fleet, everything(settings), environ, settings.data_dir / "logs", revive).run(stop)
+    return Crew(fleet, everything(settings), environ, settings.data_dir / "logs", revive, verb).run(stop)
 
 
 def router() -> ChildSpec:
@@ -158,8 +164,8 @@ def router() -> ChildSpec:
     return ChildSpec("route", fleet_command("route"))
 
 
-def several_workers(fleet: Runtime, queue: str, number: int) -> int:
+def several_workers(fleet: Runtime, queue: str, number: int, verb: Verb | None = None) -> int:
     """Several RQ workers of one queue on this machine until SIGTERM; the exit code."""
     children = [ChildSpec(f"work-{queue}-{one + 1}", fleet_command("work", queue)) for one in range(number)]
-    crew = Crew(fleet, numbered(children, fleet.settings.metrics.port), os.environ, None)
-    return crew.run(Stop().listen())
+    ported = numbered(children, fleet.settings.metrics.port)
+    return Crew(fleet, ported, os.environ, None, verb=verb).run(Stop().listen())

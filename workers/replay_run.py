@@ -46,6 +46,7 @@ def run_replay(
     settings = settings_of()
     from workers import fleet as crew_of
     from workers.replay import Replay, ReplayOptions
+    from workers.verbs.children import preloaded
 
     with crew_of.server(settings, fresh=True) as server:
         os.environ["FLEET_REDIS_URL"] = server.url
@@ -53,7 +54,8 @@ def run_replay(
         _refuse_live(fleet)
         fleet.initialise_if_empty("fleet replay", fleet.clock.now())
         children = [crew_of.router(), *crew_of.workers(settings, workers)]
-        crew = crew_of.Crew(fleet, children, os.environ, settings.data_dir / "logs", server.revive)
+        logs, verb = settings.data_dir / "logs", preloaded(fleet)
+        crew = crew_of.Crew(fleet, children, os.environ, logs, server.revive, verb)
         try:
             crew.wait_until_ready(len(children) - 1)
             with _progress() as report:

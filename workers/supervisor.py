@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 import structlog
 
+from workers.adapters.forked import Forked, fork, may_fork
 from workers.adapters.lifeline import Watchdog, die_with_parent, watchdog_for
 from workers.stop import Stop
 
@@ -26,6 +28,8 @@ SETTINGS_EXIT: Final = 2
 log = structlog.get_logger()
 
 OnExit = Callable[[str, int, int], None]
+Verb = Callable[[Sequence[str]], object]
+Child = Forked | subprocess.Popen[bytes]
 
 
 def fleet_command(*words: str) -> tuple[str, ...]:
@@ -47,13 +51,19 @@ class ChildSpec:
     reads_stdin: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def verb(self) -> tuple[str, ...] | None:
+        """Its words when it is a verb of ours that reads nothing, else None."""
+        ours = fleet_command()
+        return self.command[len(ours) :] if self.command[: len(ours)] == ours and not self.reads_stdin else None
+
 
 @dataclass
 class _Child:
     """A spec and its present life."""
 
     spec: ChildSpec
-    process: "subprocess.Popen[bytes] | None" = None
+    process: Child | None = None
     watchdog: Watchdog | None = None
     started: float = 0.0
     failures: int = 0
@@ -66,7 +76,8 @@ class Supervisor:
 
     Each child has a session of its own, so a Ctrl-C reaches only us and they end in our order. `on_exit` gets
     (name, pid, code) of every child that ended, a negative code is the signal that killed it. `log_dir`: a
-    file per child for what it prints; without it children share our standard error.
+    file per child for what it prints; without it children share our standard error. `verb`: runs words of the command
+    line in this process; with it such children are forked where that is safe, not begun from nothing.
     """
 
     def __init__(
@@ -78,7 +89,9 @@ class Supervisor:
         on_exit: OnExit | None = None,
         log_dir: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        verb: Verb | None = None,
     ) -> None:
+        self._verb = verb
         self._children = [_Child(spec) for spec in children]
         self._env = dict(env)
         self._grace_s = grace_s
@@ -166,13 +179,15 @@ class Supervisor:
         child.started = self._monotonic()
         log.info("child.started", child=child.spec.name, pid=child.process.pid, life=child.failures + 1)
 
-    def _spawn(self, spec: ChildSpec) -> "subprocess.Popen[bytes]":
+    def _spawn(self, spec: ChildSpec) -> Child:
         """The child process."""
-        output = self._log_file(spec.name)
+        output, env = self._log_file(spec.name), self._env | dict(spec.env)
         try:
+            if self._verb is not None and spec.verb is not None and may_fork():
+                return fork(partial(self._verb, spec.verb), env, output)
             return subprocess.Popen(
                 spec.command,
-                env=self._env | dict(spec.env),
+                env=env,
                 stdin=None if spec.reads_stdin else subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -191,7 +206,7 @@ class Supervisor:
         return os.open(self._log_dir / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals | None) -> None:
+def _signal(process: Child, number: signal.Signals | None) -> None:
     """Send it; None kills the child's whole process group."""
     with suppress(ProcessLookupError):
         if number is None:

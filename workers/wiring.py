@@ -1,8 +1,8 @@
 """The composition root: the only place that picks real adapters and puts the fleet together from its settings."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import cached_property
+from datetime import date, datetime, timedelta
+from functools import cache, cached_property
 from time import perf_counter
 
 import redis
@@ -188,7 +188,7 @@ class Runtime:
         """The exchange's calendar."""
         market = self.settings.market
         calendar = AlwaysOpen if market.calendar == "24/7" else ExchangeSessions
-        return calendar(market.calendar_start, market.calendar_end)
+        return _calendar(calendar, market.calendar_start, market.calendar_end)
 
     @cached_property
     def playback(self) -> Playback | None:
@@ -203,7 +203,9 @@ class Runtime:
             return self._csv(self.sessions)
         market = self.settings.market
         return PlayedMarketData(
-            self._csv(ExchangeSessions(market.calendar_start, market.calendar_end)), self.playback, self.sessions
+            self._csv(_calendar(ExchangeSessions, market.calendar_start, market.calendar_end)),
+            self.playback,
+            self.sessions,
         )
 
     def _csv(self, sessions: SessionTable) -> CsvMarketData:
@@ -510,6 +512,12 @@ class Runtime:
 
     def _live_through(self, as_of: datetime) -> None:
         self.decider.settle(as_of)
+
+
+@cache
+def _calendar(kind: type[AlwaysOpen] | type[ExchangeSessions], first: date, last: date) -> SessionTable:
+    """A calendar never changes: one for all runtimes of this process, and of the children forked from it."""
+    return kind(first, last)
 
 
 _RUNTIME: dict[str, Runtime] = {}

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from config.settings import load_settings
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.market import DEMO
 from tests.benchmarks.plan import Plan, alone
 from tests.benchmarks.processes import ROOT, await_ready, processor_seconds, running
 
-WORKERS: Final = 4  # as config/settings.yaml has them: two immediate, one consensus, one maintenance
 SETTLED_S: Final = 5.0
 IDLE_S: Final = 20.0
 
@@ -32,7 +32,7 @@ def rounds(plan: Plan) -> Iterator[Figure]:
         variables |= {"MARKET__VIX_CSV": vix, "DATA_DIR": Path(folder) / "data"}
         began = time.perf_counter()
         with running("run", **{f"FLEET_{name}": str(value) for name, value in variables.items()}) as process:
-            await_ready(process, Path(folder) / "data", "fleet", WORKERS).close()
+            await_ready(process, Path(folder) / "data", "fleet", expected()).close()
             ready = time.perf_counter() - began
             yield Figure("fleet", "fleet run ready, s", ready, {"importing the code once": ready / imported})
             time.sleep(SETTLED_S)
@@ -40,6 +40,12 @@ def rounds(plan: Plan) -> Iterator[Figure]:
             time.sleep(IDLE_S / 10 if plan.quick else IDLE_S)
             share = (processor_seconds(process.pid) - spent) / (time.perf_counter() - since)
             yield Figure("fleet", "idle fleet, % of a core", 100 * share)
+
+
+def expected() -> int:
+    """RQ workers of a fleet with the settings as they are shipped."""
+    workers = load_settings("paper", environ={}).workers
+    return workers.immediate + workers.consensus + workers.maintenance
 
 
 def importing() -> float:

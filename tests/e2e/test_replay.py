@@ -198,7 +198,7 @@ def test_killed_workers_and_a_killed_router_change_nothing(
 ) -> None:
     """Rule: kill -9 at any instruction: the run goes on, no leg is lost, and it is the undisturbed run."""
     environ = {"FLEET_DATA_DIR": str(tmp_path), **KNOWN}
-    victims = ("work consensus", "work immediate", "cli route", "work consensus")
+    victims = ("work consensus", "work immediate", "fleet route", "work consensus")
     with running(*replay_words(recording), **environ) as process, client_when_up(tmp_path) as client:
         for number, words in enumerate(victims, start=1):
             assert eventually(after(client, 20 * number))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import RefusedError, SettingsError, TransientError
+from workers.verbs.children import preloaded
 from workers.verbs.common import Json, err, read_settings, runtime, show
 
 app = typer.Typer()
@@ -71,7 +72,7 @@ def work(
 
     if queue not in QUEUES:
         raise SettingsError(f"QUEUE is {queue!r}; valid: {', '.join(QUEUES)}")
-    raise typer.Exit(several_workers(fleet, queue, number) if number > 1 else work_one(fleet, queue))
+    raise typer.Exit(several_workers(fleet, queue, number, preloaded(fleet)) if number > 1 else work_one(fleet, queue))
 
 
 @app.command()
@@ -99,7 +100,7 @@ def run(
             f"[bold]signal-fleet[/bold] runs on {server.url.split('@')[-1]} "
             f"(profile {settings.profile}). Ctrl-C stops it; `fleet status` shows how it stands."
         )
-        raise typer.Exit(crew.run(fleet, os.environ, stop, server.revive))
+        raise typer.Exit(crew.run(fleet, os.environ, stop, server.revive, preloaded(fleet)))
 
 
 @app.command()
