@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from pydantic import Field
 
 from pipeline.models import Frozen, Label, Outcome, Refusal, Stage, Vote
+
+NO_SYMBOL: Final = "-"  # in a leg's id
 
 
 class RouterSettings(Frozen):
@@ -113,7 +115,7 @@ class DenyList:
 
 def leg_id(message_id: str, symbol: str | None) -> str:
     """The leg's id, a pure function of the message's id and the symbol ("-" for none)."""
-    return f"{message_id}:{symbol or '-'}"
+    return f"{message_id}:{symbol or NO_SYMBOL}"
 
 
 def first_leg_id(message: Routable) -> str:
@@ -121,8 +123,13 @@ def first_leg_id(message: Routable) -> str:
 
     A post refused as a whole has its null leg instead.
     """
-    symbols = (*message.tickers.symbols, *message.tickers.outside)
-    return leg_id(message.message_id, symbols[0] if symbols else None)
+    return leg_id(message.message_id, first_symbol(message))
+
+
+def first_symbol(message: Routable) -> str | None:
+    """The symbol of that leg."""
+    tickers = message.tickers
+    return next(iter(tickers.symbols or tickers.outside), None)
 
 
 def is_high_signal(message: Routable, threshold: float) -> bool:

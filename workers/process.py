@@ -89,9 +89,11 @@ def run_process(
     interval: float,
     stop: Stop,
     liveness: Liveness | None = None,
+    finish: Callable[[], None] | None = None,
 ) -> int:
-    """Turn `step` until `stop`; the exit code: 0 stopped, 1 failed (the supervisor restarts it).
+    """Turn `step` until `stop`, then `finish` what is in hand; the exit code: 0 stopped, 1 failed.
 
+    The supervisor restarts one that failed.
     `step` does one turn and returns the units of work done. A turn that found work is followed at once; an idle
     one by what is left of `interval` seconds (0..10) since the turn began. TransientError and lost connections
     repeat the turn after a growing, jittered pause; anything else ends the process. `liveness` is marked at each try.
@@ -101,6 +103,8 @@ def run_process(
     log.info("process.started", process=name, pid=os.getpid())
     try:
         done = _turn_until(_Measured(name.split("-", maxsplit=1)[0], step, liveness), heartbeat, interval, stop)
+        if finish is not None:
+            finish()
     except Exception as error:
         if stop.is_set() and is_transient(error):
             return 0

@@ -13,8 +13,9 @@ from pipeline.router import DenyList, Fate, Leg, Routable, RouterSettings, route
 from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.inbox_redis import RedisInbox
 from workers.adapters.packed_jobs import PackedJob
-from workers.adapters.route_script import Turn, Unreadable
+from workers.adapters.route_script import Chunk, Turn, Unreadable
 from workers.adapters.rq_factory import IMMEDIATE, JobQueues
+from workers.adapters.sent_script import nothing
 from workers.adapters.take_script import Delivery, Taken
 from workers.adapters.wire_posts import post_of
 from workers.schedule import Scheduler
@@ -22,6 +23,19 @@ from workers.schedule import Scheduler
 TAKE_OVER_EVERY_S = 2.0
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read, and the same decided."""
+
+    taken: Taken
+    chunk: Chunk
+
+    @property
+    def size(self) -> int:
+        """Messages."""
+        return len(self.taken.deliveries)
 
 
 @dataclass(slots=True)
@@ -43,21 +57,45 @@ class Router:
     take_over_idle_ms: int = 5000
     now: Callable[[], datetime] | None = None
     _next_take_over: float = field(default=0.0)
+    _ahead: _Read | None = field(default=None)
 
     def step(self) -> int:
-        """One turn: how many messages were routed. Nothing is read while the fleet is STOPPED or the backlog full."""
-        taken = self._take()
-        if not taken.deliveries:
-            self._pause(taken)
-            return 0
-        self._route(taken)
-        return len(taken.deliveries)
+        """One turn: how many messages were routed. Nothing is read while the fleet is STOPPED or the backlog full.
 
-    def _take(self) -> Taken:
+        While more than one chunk waits, the next one is read before this one is handed over, and decided while the
+        server writes this one. Should we die, it waits like any other that was read.
+        """
+        read, self._ahead = self._ahead or self._decide_all(self._take()), None
+        if not read.size:
+            self._pause(read.taken)
+            return 0
+        self._route(read, self._take(behind=read) if read.size == self.chunk else None)
+        return read.size
+
+    def finish(self) -> None:
+        """Route what was read ahead; nothing more is read."""
+        read, self._ahead = self._ahead, None
+        if read is not None:
+            self._route(read, None)
+
+    def _route(self, read: _Read, behind: Taken | None) -> None:
+        def look_ahead() -> None:
+            """Decide the next chunk."""
+            self._ahead = self._decide_all(behind) if behind and behind.deliveries else None
+
+        line, full, meanwhile = self.queues.line(IMMEDIATE), self.max_buffer_size, look_ahead if behind else nothing
+        accepted, full_lists = self.backlog.accept_chunk(read.chunk, line, full, meanwhile)
+        self._queue_left_behind(read.chunk.turns, accepted)
+        if full_lists and self.clock == "live":
+            self.scheduler.enqueue_claims(self.backlog.claim(sorted(full_lists)))
+
+    def _take(self, behind: _Read | None = None) -> Taken:
+        """What waits `behind` a chunk that is not handed over yet, of which the lists' bound must know."""
         idle_ms = -1
         if time.monotonic() >= self._next_take_over:
             self._next_take_over, idle_ms = time.monotonic() + TAKE_OVER_EVERY_S, self.take_over_idle_ms
-        return self.inbox.take(self.consumer, self.chunk, self.block_ms, idle_ms, self.max_buffered_total)
+        block_ms, in_hand = (0, behind.chunk.votes) if behind else (self.block_ms, 0)
+        return self.inbox.take(self.consumer, self.chunk, block_ms, idle_ms, self.max_buffered_total - in_hand)
 
     def _pause(self, taken: Taken) -> None:
         full = taken.buffered >= self.max_buffered_total
@@ -66,19 +104,17 @@ class Router:
         if full or taken.state is OrchestratorState.STOPPED:
             time.sleep(self.block_ms / 1000)
 
-    def _route(self, taken: Taken) -> None:
-        now, turns, unreadable = self.now() if self.now else taken.at, [], []
+    def _decide_all(self, taken: Taken) -> _Read:
+        chunk, unreadable, now = Chunk(), [], self.now() if self.now else taken.at
         for delivery in taken.deliveries:
             message = self._read(delivery, now)
             if isinstance(message, Unreadable):
                 unreadable.append((message, delivery.entry_id))
             else:
-                turns.append(self._decide(message, delivery.entry_id, taken.deny, now))
-        line, full = self.queues.line(IMMEDIATE), self.max_buffer_size
-        accepted, full_lists = self.backlog.accept_chunk(turns, unreadable, line, full)
-        self._queue_left_behind(turns, accepted)
-        if full_lists and self.clock == "live":
-            self.scheduler.enqueue_claims(self.backlog.claim(sorted(full_lists)))
+                chunk.add(self._decide(message, delivery.entry_id, taken.deny, now))
+        for one, entry_id in unreadable:
+            chunk.bury(one, entry_id)
+        return _Read(taken, chunk)
 
     def _read(self, delivery: Delivery, now: datetime) -> Routable | Unreadable:
         """The message. One that cannot be read was accepted, so it has a leg and an end, and is a dead letter."""

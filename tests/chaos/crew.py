@@ -198,7 +198,8 @@ class ForkedCrew:
         name, stop = process_name(role), Stop().listen()
         beat = Heartbeat(fleet.client, fleet.keys, name, role)
         if role.startswith("route"):
-            return run_process(name, fleet.router(name).step, heartbeat=beat, interval=0.0, stop=stop)
+            router = fleet.router(name)
+            return run_process(name, router.step, heartbeat=beat, interval=0.0, stop=stop, finish=router.finish)
         if role == "watch":
             step = fleet.watcher().step
             return run_process(name, step, heartbeat=beat, interval=fleet.settings.watch.interval_s, stop=stop)

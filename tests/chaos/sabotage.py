@@ -20,9 +20,9 @@ def acknowledge_first() -> None:
     """The router forgets its stream entries before their legs are open and their jobs are queued."""
     route = Router._route
 
-    def careless(self: Any, taken: Any) -> None:
-        self.inbox.acknowledge([delivery.entry_id for delivery in taken.deliveries])
-        route(self, taken)
+    def careless(self: Any, read: Any, behind: Any) -> None:
+        self.inbox.acknowledge([delivery.entry_id for delivery in read.taken.deliveries])
+        route(self, read, behind)
 
     _replace(Router, "_route", careless)
 
@@ -78,11 +78,11 @@ def forget_the_seen() -> None:
     """Every delivery of a message is routed as if it were the first."""
     accept = RedisBacklog.accept_chunk
 
-    def forgetful(self: Any, turns: Any, *more: Any) -> Any:
-        for turn in turns:
+    def forgetful(self: Any, chunk: Any, *more: Any) -> Any:
+        for turn in chunk.turns:
             self._redis.delete(*(self._keys.outcome(leg.leg_id) for leg in turn.legs))
             self._redis.zrem(self._keys.seen_texts(), turn.message.fingerprint)
-        return accept(self, turns, *more)
+        return accept(self, chunk, *more)
 
     _replace(RedisBacklog, "accept_chunk", forgetful)
 

@@ -309,7 +309,7 @@ def test_the_whole_keyspace_after_routing(on_redis: RedisBacklog, redis_client: 
         "fleet:seen:texts": "zset",
         "fleet:tally": "hash",
     }
-    assert [key.split(":")[1] for key in with_life(keyspace)] == ["outcome"] * 3 + ["recent"] * 2
+    assert with_life(keyspace) == ["fleet:outcome:m2:-", "fleet:recent:AAA", "fleet:recent:BBB"]
 
 
 def test_the_whole_keyspace_while_claimed_and_after(on_redis: RedisBacklog, redis_client: redis.Redis) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pipeline.models import AnalyzedMessage, OrchestratorState, Outcome
 from pipeline.router import DenyList, RouterSettings, route
 from tests.delivery import NOON, a_message, a_runtime, assert_bounded, later, work_off
+from workers.adapters.inbox_redis import GROUP
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
 from workers.route import Router
 from workers.wiring import Runtime
@@ -97,7 +98,7 @@ def lose_the_answer(fleet: Runtime) -> None:
     router = a_router(fleet, "mortal")
     taken = fleet.inbox.take("mortal", 10)
     for _ in range(2):
-        router._route(taken)
+        router._route(router._decide_all(taken), None)
 
 
 @pytest.fixture(params=[die_after_reading, die_after_accepting, die_before_acknowledging, lose_the_answer])
@@ -153,6 +154,75 @@ def test_a_decided_leg_delivered_again_is_not_queued_again(fleet: Runtime) -> No
 
     assert jobs(fleet) == []
     assert fleet.inbox.waiting() == 0
+
+
+# ---- reading ahead ---------------------------------------------------------------------------------------
+
+
+def five(fleet: Runtime) -> None:
+    """Five votes on OLVN, in this order."""
+    fleet.inbox.append([a_message(f"m{n}", symbols=("OLVN",)) for n in range(5)])
+
+
+def order_of(fleet: Runtime) -> list[str]:
+    """The messages of OLVN's list."""
+    (claim,) = fleet.backlog.claim()
+    found = fleet.backlog.claimed(claim)
+    return [vote.id for vote in found.votes] if found else []
+
+
+def in_hand(fleet: Runtime) -> int:
+    """Entries that some router read and has not routed."""
+    server: Any = fleet.client
+    return int(server.xpending(fleet.keys.analyzed(), GROUP)["pending"])
+
+
+def test_while_one_chunk_is_written_the_next_one_is_decided_and_order_is_kept(fleet: Runtime) -> None:
+    """Chunks of two: the next one is in hand after each turn, and no turn routes another's messages."""
+    five(fleet)
+    router, seen = a_router(fleet, chunk=2), []
+    for _ in range(4):
+        routed = router.step()
+        seen.append((routed, in_hand(fleet), fleet.inbox.waiting()))
+
+    assert seen == [(2, 2, 3), (2, 1, 1), (1, 0, 0), (0, 0, 0)]
+    assert order_of(fleet) == [f"m{n}" for n in range(5)]
+
+
+def test_a_router_that_ends_routes_what_it_has_in_hand_and_reads_nothing_more(fleet: Runtime) -> None:
+    """As at SIGTERM."""
+    five(fleet)
+    router = a_router(fleet, chunk=2)
+    router.step()
+    router.finish()
+    router.finish()
+
+    assert (in_hand(fleet), fleet.inbox.waiting()) == (0, 1)
+    assert a_router(fleet, "r2").step() == 1
+    assert order_of(fleet) == [f"m{n}" for n in range(5)]
+
+
+def test_what_a_dead_router_had_in_hand_is_routed_by_another(fleet: Runtime) -> None:
+    """Once, even should the first one live after all."""
+    five(fleet)
+    router = a_router(fleet, chunk=2)
+    router.step()
+    other = a_router(fleet, "r2", chunk=2)
+    while other.step():
+        pass
+    router.finish()
+
+    assert sorted(order_of(fleet)) == [f"m{n}" for n in range(5)]
+    assert fleet.journal.tally()["legs"] == 5
+
+
+def test_the_bound_of_the_lists_counts_what_is_on_its_way(fleet: Runtime) -> None:
+    """Two votes fit, and they are on their way: nothing is read behind them."""
+    five(fleet)
+    router = a_router(fleet, chunk=2, max_buffered_total=2)
+
+    assert [router.step(), router.step()] == [2, 0]
+    assert (in_hand(fleet), fleet.backlog.buffered()) == (0, 2)
 
 
 # ---- what is not routed ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.keys import to_ms
 from workers.adapters.ledger_memory import MemoryLedger
 from workers.adapters.packed_jobs import Line, PackedJob
-from workers.adapters.route_script import Turn, Unreadable
+from workers.adapters.route_script import Chunk
 from workers.adapters.rq_factory import FailedJob
 from workers.adapters.rq_guard import QUEUES, require_ours
 from workers.adapters.take_script import Delivery, Taken
@@ -113,10 +113,12 @@ class LeasedBacklog(MemoryBacklog):
         self._urgent: set[str] = set()
 
     def accept_chunk(
-        self, turns: Sequence[Turn], unreadable: Sequence[tuple[Unreadable, str]], line: Line, full: int
+        self, chunk: Chunk, line: Line, full: int, meanwhile: Callable[[], None]
     ) -> tuple[list[tuple[Leg, ...]], list[str]]:
         """One step: legs, votes, jobs, and the stream forgets; but not what still needs its job."""
-        assert not unreadable
+        assert not chunk.unreadable
+        turns = chunk.turns
+        meanwhile()
         accepted = [self._accept(turn.message, turn.legs) for turn in turns]
         for turn, legs in zip(turns, accepted, strict=True):
             urgent = next((leg for leg in legs if leg.fate is Fate.URGENT), None)

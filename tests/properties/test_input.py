@@ -24,7 +24,7 @@ from pipeline.models import TERMINAL, AnalyzedMessage, Label, OrchestratorState,
 from pipeline.router import DenyList, Fate, RouterSettings, is_high_signal, route
 from workers.adapters.packed_jobs import Line, PackedJob
 from workers.adapters.posts import BOM, MAX_TEXT_BYTES, parse_post
-from workers.adapters.route_script import Turn, Unreadable
+from workers.adapters.route_script import Chunk, Turn, Unreadable
 from workers.adapters.take_script import Delivery, Taken
 from workers.collect import Intake
 from workers.route import Router
@@ -290,7 +290,8 @@ class OpenBacklog:
     ended: list[Unreadable] = field(default_factory=list)
     acknowledged: set[str] = field(default_factory=set)
 
-    def accept_chunk(self, turns: list[Turn], unreadable: list[tuple[Unreadable, str]], _line: Line, _full: int) -> Any:
+    def accept_chunk(self, chunk: Chunk, _line: Line, _full: int, _meanwhile: Any) -> Any:
+        turns, unreadable = chunk.turns, chunk.unreadable
         self.accepted += turns
         self.ended += [one for one, _ in unreadable]
         self.acknowledged |= {turn.entry_id for turn in turns} | {entry for _, entry in unreadable}
@@ -323,7 +324,7 @@ def test_each_body_in_the_stream_is_routed_or_a_dead_letter(found: list[str | No
     )
     bodies = [None if body is None else body.encode("utf-8", "surrogatepass") for body in found]
     deliveries = tuple(Delivery(f"{n}-0", f"x-{n}", body) for n, body in enumerate(bodies))
-    router._route(Taken(OrchestratorState.RUNNING, 0, DenyList(), NOW, deliveries))
+    router._route(router._decide_all(Taken(OrchestratorState.RUNNING, 0, DenyList(), NOW, deliveries)), None)
 
     assert len(backlog.accepted) + len(backlog.ended) == len(found)
     assert backlog.acknowledged == {one.entry_id for one in deliveries}

@@ -1,6 +1,6 @@
 """Per-symbol lists of votes, immutable claims, recent votes and the memory of texts, in Redis."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,8 @@ from pipeline.ports import Claim
 from pipeline.router import Fate, Leg, Routable, end_as_duplicate, leg_id
 from workers.adapters.keys import Keys, to_ms
 from workers.adapters.packed_jobs import Line
-from workers.adapters.route_script import AGAIN_URGENT, DUPLICATE, MOST_A_SCRIPT, RouteScript, Turn, Unreadable
+from workers.adapters.route_script import AGAIN_URGENT, DUPLICATE, MOST_A_SCRIPT, Chunk, RouteScript, Turn
+from workers.adapters.sent_script import nothing
 from workers.adapters.wire_votes import votes_of
 
 # Take whole lists as claims. A list whose claim's name is taken waits for the next turn, under the next number.
@@ -72,33 +73,29 @@ class RedisBacklog:
 
         Its router may have died before it queued the job. One round trip for 500 messages.
         """
-        return self.accept_chunk([Turn(message, legs) for message, legs in routed])[0]
+        answers: list[tuple[Leg, ...]] = []
+        for start in range(0, len(routed), MOST_A_SCRIPT):
+            chunk = Chunk()
+            for message, legs in routed[start : start + MOST_A_SCRIPT]:
+                chunk.add(Turn(message, legs))
+            answers += self.accept_chunk(chunk)[0]
+        return answers
 
     def accept_chunk(
         self,
-        turns: Sequence[Turn],
-        unreadable: Sequence[tuple[Unreadable, str]] = (),
+        chunk: Chunk,
         line: Line | None = None,
         full: int = 2**53,
+        meanwhile: Callable[[], None] = nothing,
     ) -> tuple[list[tuple[Leg, ...]], list[str]]:
         """The same for messages that come from the stream, which is forgotten in the same step.
 
-        Their urgent jobs are queued on `line`, those that cannot be read (with their stream entries) end and are kept
-        as dead letters. Answers the legs as they go now, and the symbols with `full` votes or
-        more. An urgent leg that is answered again still needs its job, and its entry is not forgotten.
+        Their urgent jobs are queued on `line`, those that cannot be read end and are kept as dead letters. Answers
+        the legs as they go now, and the symbols with `full` votes or more. An urgent leg that is answered again still
+        needs its job, and its entry is not forgotten. `meanwhile` is done once, while the server writes.
         """
-        where, answers, full_lists = line or self._nowhere(), {}, []
-        for start in range(0, max(len(turns), len(unreadable)), MOST_A_SCRIPT):
-            part, bad = turns[start : start + MOST_A_SCRIPT], unreadable[start : start + MOST_A_SCRIPT]
-            found, symbols = self._route.run(part, bad, where, full)
-            full_lists += symbols
-            answers.update({start + number: answer for number, answer in found.items() if number < len(part)})
-        return [_as_answered(turn, answers.get(number)) for number, turn in enumerate(turns)], full_lists
-
-    def end_unreadable(self, message_id: str, reason: str, at: datetime) -> bool:
-        """End an accepted message that cannot be read: one null leg, `error`. False when it was routed before."""
-        answers, _ = self._route.run([], [(Unreadable(message_id, reason, at), "")], self._nowhere(), 2**53)
-        return not answers
+        answers, full_lists = self._route.run(chunk, line or self._nowhere(), full, meanwhile)
+        return [_as_answered(turn, answers.get(number)) for number, turn in enumerate(chunk.turns)], full_lists
 
     def _nowhere(self) -> Line:
         return Line(f"{self._keys.prefix}:no-queue", f"{self._keys.prefix}:no-queues")

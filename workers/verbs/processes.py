@@ -36,7 +36,7 @@ def route() -> None:
     from workers.process import process_name
 
     router = fleet.router(process_name("route"))
-    _turn(fleet, "route", router.step, stop, interval=0.0)
+    _turn(fleet, "route", router.step, stop, interval=0.0, finish=router.finish)
 
 
 @app.command()
@@ -159,7 +159,9 @@ def _ready(role: str) -> tuple[Any, Any]:
     return fleet, stop
 
 
-def _turn(fleet: Any, role: str, step: Any, stop: Any, *, interval: float, until: Any = None) -> None:
+def _turn(
+    fleet: Any, role: str, step: Any, stop: Any, *, interval: float, until: Any = None, finish: Any = None
+) -> None:
     from workers.adapters.pulse import Pulse
     from workers.process import Heartbeat, process_name, run_process
 
@@ -172,7 +174,8 @@ def _turn(fleet: Any, role: str, step: Any, stop: Any, *, interval: float, until
         return done
 
     beat = Heartbeat(fleet.client, fleet.keys, name, role, pulse=Pulse(fleet.settings.data_dir, role))
-    code = run_process(name, one_turn, heartbeat=beat, interval=interval, stop=stop, liveness=fleet.liveness)
+    words = {"interval": interval, "stop": stop, "liveness": fleet.liveness, "finish": finish}
+    code = run_process(name, one_turn, heartbeat=beat, **words)
     raise typer.Exit(code)
 
 
