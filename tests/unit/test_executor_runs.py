@@ -125,6 +125,24 @@ def test_a_run_whose_order_another_sent_meanwhile_answers_what_became_of_it() ->
     assert len(desk.broker.submitted) == 1
 
 
+def test_a_run_whose_order_the_venue_told_of_meanwhile_sends_none() -> None:
+    """Sent by us, forgotten here, and taken up by reconciliation after this run began: looked up, no gate asked."""
+    desk = Desk()
+    asked: list[int] = []
+
+    def ask() -> GateVerdict:
+        asked.append(1)
+        return an_open_gate()
+
+    mine = desk.intents.begin("d-AAA").id
+    order = write_new(desk, mine)
+    report = desk.broker.submit(order)
+    desk.intents.adopt(order, report, ours=True)
+
+    assert desk.execute(execution=mine, ask_again=ask) == answer(report=report)
+    assert (len(desk.broker.submitted), asked) == (1, [])
+
+
 def test_an_old_run_that_its_gate_refuses_gives_nothing_back() -> None:
     """Intent and risk are the new run's, which may be about to send."""
     desk = Desk()

@@ -46,6 +46,7 @@ class RedisLedger:
         self._keys = keys
         self._opening: list[str | int] = ["" if starting_cash is None else in_micros(starting_cash), LEDGER_TTL_S]
         self._truth_max_age_ms: str | int = "" if truth_max_age_s is None else round(truth_max_age_s * 1000)
+        self._reserved = ("", "")  # the last decision that reserved here, and its row
         self._snapshot = client.register_script(lua.SNAPSHOT)
         self._reserve = client.register_script(lua.RESERVE)
         self._shrink = client.register_script(lua.SHRINK)
@@ -104,6 +105,7 @@ class RedisLedger:
         if verdict == "busy":
             raise SymbolBusyError(f"{request.symbol} is held by decision {words[0]}")
         if verdict == "reserved":
+            self._reserved = (request.decision_id, words[0])
             return load(ReservedRow, words[0]).reservation
         rule, observed, limit = words
         return ledger_refusal(rule, int(observed), int(limit))
@@ -115,11 +117,16 @@ class RedisLedger:
             self._redis.hsetnx(self._keys.reservations(), reservation.decision_id, row)
 
     def shrink(self, decision_id: str, quantity: int, notional: Decimal) -> None:
-        """Lower what a reservation counts for. Raises ValueError for a growth."""
+        """Lower what a reservation counts for. Raises ValueError for a growth.
+
+        One round trip while the row is what `reserve` answered here last.
+        """
         key, micro = self._keys.reservations(), in_micros(notional)
-        for _ in range(ATTEMPTS):
+        known, self._reserved = self._reserved, ("", "")
+        for attempt in range(ATTEMPTS):
             with asking_redis():
-                text = self._redis.hget(key, decision_id)
+                fresh = attempt == 0 and known[0] == decision_id
+                text = known[1] if fresh else self._redis.hget(key, decision_id)
             row = checked_smaller(load(ReservedRow, text) if text else None, decision_id, quantity, micro)
             smaller = dump(replace(row, counted_quantity=quantity, counted_micro=micro))
             with asking_redis():
