@@ -10,11 +10,13 @@ COPY workers workers
 RUN python -m compileall -q --invalidation-mode unchecked-hash pipeline config workers
 
 FROM python:3.12-slim
+# A volume that is mounted while it is empty takes owner and content of the folder it is mounted over, at the making of
+# each container: so every such folder is empty and of one owner, and none lies in another.
 RUN groupadd --gid 10001 fleet \
  && useradd --uid 10001 --gid fleet --no-create-home --shell /usr/sbin/nologin fleet \
- && for role in redis collector router scheduler worker watcher dashboard operator control admin; do \
-      install --directory --owner fleet --group fleet "/secrets/$role"; done \
- && install --directory --owner fleet --group fleet /data \
+ && for folder in /data /secrets /accounts/redis /accounts/collector /accounts/router /accounts/scheduler \
+      /accounts/worker /accounts/watcher /accounts/dashboard /accounts/operator /accounts/control /accounts/admin; do \
+      install --directory --owner fleet --group fleet "$folder"; done \
  && printf '#!/bin/sh\nexec python -m workers.cli "$@"\n' > /usr/local/bin/fleet \
  && chmod 0755 /usr/local/bin/fleet
 COPY --from=build /venv /venv

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import suppress
+from secrets import token_hex
 
 import redis
 import structlog
@@ -27,7 +28,7 @@ def work(fleet: Runtime, queue: str) -> int:
     """Run jobs of the queue until SIGTERM; the exit code. Everything a job needs is built before the first one."""
     use(fleet)
     fleet.patient = True
-    name = process_name(f"work-{queue}")
+    name = worker_name(queue)
     _ = fleet.decider, jobs.trade
     if queue != MAINTENANCE:
         fleet.market.preload(PRELOAD_S)
@@ -49,6 +50,14 @@ def work(fleet: Runtime, queue: str) -> int:
     worker.work(logging_level=logging.getLevelName(logging.WARNING))
     log.info("worker.stopped", queue=queue, worker=name)
     return 0
+
+
+def worker_name(queue: str) -> str:
+    """A name that no worker had before: a container that is started again has its old host name and process id.
+
+    RQ refuses a name while a dead worker's registration lives.
+    """
+    return process_name(f"work-{queue}-{token_hex(3)}")
 
 
 def _plan(fleet: Runtime, queue: str) -> Plan:

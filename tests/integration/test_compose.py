@@ -125,11 +125,28 @@ def test_a_role_sees_its_own_secrets_and_nobody_elses(compose: dict[str, Any]) -
     for name, service in compose["services"].items():
         mounted = [volume for volume in service["volumes"] if "secrets-" in volume]
         if name == "accounts":
-            assert mounted == [f"secrets-{role}:/secrets/{role}" for role in ROLES]
+            assert mounted == [f"secrets-{role}:/accounts/{role}" for role in ROLES]
         elif name != "redis":
             assert mounted == [f"secrets-{ROLES_OF[name]}:/secrets:ro"]
             assert service["environment"]["FLEET_SECRETS_DIR"].startswith("/secrets"), name
     assert set(compose["volumes"]) == {"redis-data", "acl", *(f"secrets-{role}" for role in ROLES)}
+
+
+def test_whoever_is_made_first_a_volume_belongs_to_its_writer_and_is_empty(compose: dict[str, Any]) -> None:
+    """An empty volume takes owner and content of what it is mounted over, and containers are made before any runs."""
+    image = (ROOT / "Dockerfile").read_text("utf-8").split("FROM ")[-1]
+    (listed,) = re.findall(r"for folder in ((?:[/\w]+|\s|\\)+);", image)
+    owned = {folder for folder in listed.split() if folder.startswith("/")}
+    mounted = {
+        volume.split(":")[1]
+        for name, service in compose["services"].items()
+        for volume in service["volumes"]
+        if name != "redis" and not volume.startswith((".", "/"))
+    }
+
+    assert 'install --directory --owner fleet --group fleet "$folder"' in image
+    assert mounted <= owned
+    assert not [(a, b) for a in owned for b in owned if b.startswith(f"{a}/")]
 
 
 def test_no_secret_is_in_the_file(compose: dict[str, Any]) -> None:
@@ -242,12 +259,3 @@ def test_the_builder_is_sent_what_the_image_copies_and_nothing_else() -> None:
 
     assert "*" in ignore
     assert {line[1:] for line in ignore if line.startswith("!")} == copied
-
-
-def test_every_role_has_its_folder_of_secrets_in_the_image() -> None:
-    """A new volume takes its owner from there."""
-    docker = (ROOT / "Dockerfile").read_text()
-    folders = re.search(r"for role in ([a-z ]+);", docker)
-
-    assert folders is not None
-    assert folders[1].split() == ["redis", *ROLES]

@@ -1,5 +1,6 @@
 """Queues by our factory on a real server: one job an id, and nothing a dead worker had taken is lost."""
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from rq.job import JobStatus
 from pipeline.errors import FleetError
 from tests.delivery import an_inline_worker
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, QUEUES, JobQueues, require_blmove, started
+from workers.work import worker_name
 
 DEAD_PID = 4_194_303
 
@@ -48,6 +50,17 @@ def begin(queues: JobQueues, how_far: str, host: str | None = None, pid: int = D
         worker.prepare_job_execution(taken[0], remove_from_intermediate_queue=True)
     assert queues.depths()[IMMEDIATE] == 0
     return str(taken[0].id)
+
+
+def test_a_worker_that_is_started_again_in_its_old_container_is_registered_at_once(queues: JobQueues) -> None:
+    """Same host name, same process id, and the registration of the one that was killed still lives."""
+    names = [worker_name(IMMEDIATE) for _ in range(2)]
+    for name in names:
+        an_inline_worker(queues.queues[IMMEDIATE], name).register_birth()
+
+    assert len(set(names)) == 2
+    assert all(name.endswith(f"-{socket.gethostname()}-{os.getpid()}") for name in names)
+    assert queues.worker_names() == sorted(names)
 
 
 def test_a_job_is_queued_once_per_id(queues: JobQueues) -> None:
