@@ -249,6 +249,14 @@ def test_the_image_runs_our_packages_first_and_not_as_root() -> None:
     assert re.findall(r"^FROM (\S+)", docker, re.MULTILINE) == ["python:3.12-slim"] * 2
 
 
+def test_the_image_is_built_once_whoever_runs_it(compose: dict[str, Any]) -> None:
+    """Two services that build one name at the same time collide on a machine that has no such image yet."""
+    ours = {name: service for name, service in compose["services"].items() if name != "redis"}
+
+    assert [name for name, service in ours.items() if "build" in service] == ["accounts"]
+    assert {service["image"] for service in ours.values()} == {"signal-fleet:latest"}
+
+
 def test_the_builder_is_sent_what_the_image_copies_and_nothing_else() -> None:
     """A secret or a data folder that lies beside must never get into an image."""
     docker = (ROOT / "Dockerfile").read_text()
