@@ -1,5 +1,7 @@
 """Reads a post: what it says about the market and how surely, which stocks it names, whether it is a promo."""
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from pipeline.lexicon import tokens
@@ -60,36 +62,67 @@ class LexiconAnalyzer:
 
         Promos, binary, broken and bidi-marked texts are neutral with confidence 0.
         """
-        post = view(cut(message.text, self._settings.max_bytes))
-        survey = self._tickers.survey(post)
-        tickers = survey.reading
-        spam = spam_verdict(post, tickers.cashtags, self._settings.spam)
-        is_silent = not (spam is None or spam in LISTS) or not is_readable(message.text)
-        channel = self._channel or self._settings.channel(message.source)
-        each = {} if is_silent or spam is not None else self._each(survey, channel)
-        own = each.pop(tickers.primary or "", self._silent if is_silent else None)
-        return AnalyzedMessage(
-            message=message,
-            sentiment=own or self._sentiment(post.text, channel),
-            tickers=tickers,
-            fingerprint=fingerprint_of(post),
-            spam=spam,
-            by_symbol=each,
-        )
+        return self.analyze_all((message,))[0]
 
-    def _each(self, survey: Survey, channel: Channel) -> dict[str, Sentiment]:
+    def analyze_all(self, messages: Sequence[SocialMessage]) -> list[AnalyzedMessage]:
+        """Each post as if it were alone, in order; question by question, so that code and tables stay in the cache."""
+        posts = [view(cut(message.text, self._settings.max_bytes)) for message in messages]
+        surveys = self._tickers.survey_all(posts)
+        verdicts = [
+            spam_verdict(post, survey.reading.cashtags, self._settings.spam)
+            for post, survey in zip(posts, surveys, strict=True)
+        ]
+        channels = [self._channel or self._settings.channel(message.source) for message in messages]
+        silent = list(map(_is_silent, messages, verdicts))
+        others = list(map(self._each, surveys, verdicts, silent, channels))
+        own = [
+            self._silent if is_silent else each.pop(survey.reading.primary or "", None)
+            for survey, is_silent, each in zip(surveys, silent, others, strict=True)
+        ]
+        whole = [index for index, said in enumerate(own) if said is None]
+        read = iter(self._sentiments([posts[index].text for index in whole], [channels[index] for index in whole]))
+        return [
+            AnalyzedMessage(
+                message=message,
+                sentiment=said or next(read),
+                tickers=survey.reading,
+                fingerprint=fingerprint,
+                spam=spam,
+                by_symbol=each,
+            )
+            for message, said, survey, fingerprint, spam, each in zip(
+                messages, own, surveys, list(map(fingerprint_of, posts)), verdicts, others, strict=True
+            )
+        ]
+
+    def _each(self, survey: Survey, spam: str | None, is_silent: bool, channel: Channel) -> dict[str, Sentiment]:  # noqa: FBT001
         """What the post says of single symbols, where that differs from the whole."""
         settings = self._settings.subjects
-        said = self._subjects.read(survey) if settings.per_symbol else {}
+        if is_silent or spam is not None or not settings.per_symbol:
+            return {}
+        said = self._subjects.read(survey)
         return by_symbol(said, lambda text: self._sentiment(text, channel), self.model, settings) if said else {}
 
     def _sentiment(self, text: str, channel: Channel) -> Sentiment:
-        """Neutral with confidence 0 where there are no words to read."""
-        words = tokens(text)[: self._settings.max_tokens]
-        if not any(map(str.isalpha, words)):
-            return self._silent
-        found = self._model.reckon(words, channel)
-        return Sentiment(label=found.label, score=found.lean, confidence=found.confidence, model=self.model)
+        """What one text says."""
+        return self._sentiments((text,), (channel,))[0]
+
+    def _sentiments(self, texts: Sequence[str], channels: Sequence[Channel]) -> list[Sentiment]:
+        """What texts say; neutral with confidence 0 where there are no words to read."""
+        words = [tokens(text)[: self._settings.max_tokens] for text in texts]
+        has_words = [any(map(str.isalpha, said)) for said in words]
+        model = self.model
+        return [
+            Sentiment(label=found.label, score=found.lean, confidence=found.confidence, model=model)
+            if is_said
+            else self._silent
+            for found, is_said in zip(self._model.reckon_all(words, channels), has_words, strict=True)
+        ]
+
+
+def _is_silent(message: SocialMessage, spam: str | None) -> bool:
+    """Whether nothing is read of a post: promos, and texts that are no words for a reader."""
+    return not (spam is None or spam in LISTS) or not is_readable(message.text)
 
 
 def why_silent(text: str) -> str | None:

@@ -14,6 +14,7 @@ _AMOUNT = re.compile(r"\s?[\d.,]+\s?(?:[kmb]|mm|mn|bn|tn|mln|million|billion|tho
 _LEET = re.compile(r"\$(?<=[^\W\d_]\$)[^\W\d_]")
 _CUT_OFF = re.compile(r"…\s*\Z")
 _PLAIN = frozenset(".,;:!?()[]\"'“”‘’«»-–—/|")
+_PLAIN_START = re.compile(rf"[\s{re.escape(''.join(sorted(_PLAIN)))}]*")
 _JOINS = frozenset("-'’")
 # Neighbours that settle every question of spelling at once: most cashtags have these, or an edge of the text.
 _OPENS = frozenset(("", " ", "\n", "(", ","))
@@ -59,7 +60,8 @@ def is_leet(text: str) -> bool:
 
 def first_word(text: str) -> int:
     """Index of the first character that is neither white space nor plain punctuation; -1 without one."""
-    return next((index for index, char in enumerate(text) if not (char.isspace() or char in _PLAIN)), -1)
+    start = _PLAIN_START.match(text).end()  # type: ignore[union-attr]  # it may be empty, so it always matches
+    return start if start < len(text) else -1
 
 
 def _class(text: str, base: str, end: int) -> tuple[str | None, int]:

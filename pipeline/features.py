@@ -1,11 +1,16 @@
 """What a post offers the model: words, pairs and groups of letters by hashed bucket, and the lexicon's lean."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
 from zlib import crc32
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.lexicon import NEGATED, Reading
+from pipeline.models import IntArray
 
 BUCKETS = 1 << 18
 """Rows of the weight table; a feature's row is the CRC-32 of its name, cut to 18 bits."""
@@ -15,6 +20,17 @@ _SHORTEST, _LONGEST = 3, 5
 _LEVELS = 4
 _LAST = BUCKETS - 1
 _KIND = crc32(b"# "), crc32(b"! ")
+
+
+def _crc_of_bytes() -> NDArray[np.uint32]:
+    """What a byte does to a CRC-32 (polynomial 0xEDB88320, as in zlib)."""
+    table: NDArray[np.uint32] = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = (table >> np.uint32(1)) ^ (table & np.uint32(1)) * np.uint32(0xEDB88320)
+    return table
+
+
+_CRC = _crc_of_bytes()
 
 
 class Features(NamedTuple):
@@ -66,6 +82,35 @@ def letter_buckets(word: str) -> tuple[int, ...]:
     edged = f"<{bare}>"
     groups = map(edged.encode().__getitem__, spans) if edged.isascii() else map(spelled, map(edged.__getitem__, spans))
     return tuple(map(_LAST.__and__, map(crc32, groups, repeat(_KIND[bare != word]))))
+
+
+def has_plain_groups(word: str) -> bool:
+    """Whether a token has groups of letters, and all of them ASCII: those `letter_table` can read."""
+    bare = word.removeprefix(NEGATED)
+    return len(bare) >= _SHORTEST and bare.isascii() and bare.isalpha()
+
+
+def letter_table(words: Sequence[str]) -> tuple[IntArray, IntArray]:
+    """(buckets, starts) of the groups of many words that have plain ones, as `letter_buckets` gives them for one.
+
+    `buckets`: shape (3, all letters with two edges a word), -1 where no group of 3, 4 or 5 letters begins; a word's
+    are the columns from its entry in `starts` on, in another order.
+    """
+    bare = [word.removeprefix(NEGATED) for word in words]
+    sizes = np.array([len(word) + 2 for word in bare])
+    starts = np.cumsum(sizes) - sizes
+    text = np.frombuffer("".join(f"<{word}>" for word in bare).encode() + bytes(_LONGEST), dtype=np.uint8)
+    count = len(text) - _LONGEST
+    left = np.repeat(starts + sizes, sizes) - np.arange(count)
+    most = np.minimum(left, np.repeat(sizes - 1, sizes))
+    kinds = np.array([_KIND[len(short) < len(word)] for short, word in zip(bare, words, strict=True)], dtype=np.uint32)
+    state = ~np.repeat(kinds, sizes)
+    buckets = np.empty((_LONGEST - _SHORTEST + 1, count), dtype=np.int64)
+    for size in range(1, _LONGEST + 1):
+        state = _CRC[(state ^ text[size - 1 : size - 1 + count]) & 0xFF] ^ (state >> 8)
+        if size >= _SHORTEST:
+            buckets[size - _SHORTEST] = np.where(size <= most, (~state & _LAST).astype(np.int64), -1)
+    return buckets, starts
 
 
 @lru_cache(maxsize=64)

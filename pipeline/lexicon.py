@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from itertools import chain, pairwise
+from itertools import chain, compress, count, pairwise
+from typing import NamedTuple
 
 from pipeline.memo import TextMemo
 
@@ -72,42 +72,27 @@ def _spelled(raw: str) -> str:
 _SPELLINGS = TextMemo(_spelled)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A post through the lexicon: sums of valence >= 0 for each side, and the tokens with `not_` where negated."""
 
     bullish: float
     bearish: float
-    marked: tuple[str, ...]
+    marked: Sequence[str]
 
 
-@dataclass(slots=True)
-class _Pass:
-    """One pass over a post: its tokens, sums so far, and what the words before do to the next one."""
+class _Word(NamedTuple):
+    """What the lexicon knows of a token, alone or as the first of a phrase.
 
-    marked: list[str]
-    bullish: float = 0.0
-    bearish: float = 0.0
-    factor: float = 1.0
-    negated_until: int = -1
-    verb: int = 0
-    verb_at: int = -_POSITION_REACH - 1
+    `option`: 1 for calls, -1 for puts. `verb`: 1 opens a position, -1 closes one. `is_head`: phrases begin with it.
+    """
 
-    def negate(self, start: int, end: int) -> None:
-        """Mark the tokens from `start` to before `end` that a negation reaches."""
-        if start <= self.negated_until:
-            self.mark(start, min(end, self.negated_until + 1))
-
-    def mark(self, start: int, end: int) -> None:
-        """Mark the tokens from `start` to before `end` as negated."""
-        self.marked[start:end] = [NEGATED + token for token in self.marked[start:end]]
-
-    def add(self, value: float, *, negated: bool) -> None:
-        """Count a word's valence with the intensity before it; a negation turns it round, a little weaker."""
-        value *= self.factor * (_TURNED if negated else 1.0)
-        self.factor = 1.0
-        self.bullish += max(value, 0.0)
-        self.bearish += max(-value, 0.0)
+    value: float
+    option: int
+    verb: int
+    factor: float
+    negates: bool
+    ends: bool
+    is_head: bool
 
 
 class Lexicon:
@@ -118,61 +103,74 @@ class Lexicon:
         groups = {name: frozenset(words) for name, words in table["groups"].items()}
         self._valence: dict[str, float] = table["valence"]
         self._heads = frozenset(phrase.split()[0] for phrase in self._valence if " " in phrase)
-        self._negations = groups["negations"]
-        self._factors = dict.fromkeys(groups["intensifiers"], 1.5) | dict.fromkeys(groups["diminishers"], 0.5)
-        self._verbs = dict.fromkeys(groups["opening_verbs"], 1) | dict.fromkeys(groups["closing_verbs"], -1)
-        self._options = dict.fromkeys(groups["calls"], 1) | dict.fromkeys(groups["puts"], -1)
-        self._telling = _CLAUSE_ENDS.union(
-            self._valence, self._heads, self._negations, self._factors, self._verbs, self._options
-        )
+        factors = dict.fromkeys(groups["intensifiers"], 1.5) | dict.fromkeys(groups["diminishers"], 0.5)
+        verbs = dict.fromkeys(groups["opening_verbs"], 1) | dict.fromkeys(groups["closing_verbs"], -1)
+        options = dict.fromkeys(groups["calls"], 1) | dict.fromkeys(groups["puts"], -1)
+        self._known = {
+            word: _Word(
+                value=self._valence.get(word, 0.0),
+                option=options.get(word, 0),
+                verb=verbs.get(word, 0),
+                factor=factors.get(word, 0.0),
+                negates=word in groups["negations"],
+                ends=word in _CLAUSE_ENDS,
+                is_head=word in self._heads,
+            )
+            for word in _CLAUSE_ENDS.union(self._valence, self._heads, groups["negations"], factors, verbs, options)
+        }
+        self._telling = frozenset(self._known) - _CLAUSE_ENDS
 
-    def read(self, words: Sequence[str]) -> Reading:
+    def read(self, words: Sequence[str]) -> Reading:  # noqa: C901  # one pass with its state in locals: half the time
         """The valence of tokens and the tokens themselves, `not_` before those a negation reaches."""
-        telling = self._telling
-        if telling.isdisjoint(words):
-            return Reading(0.0, 0.0, tuple(words))
-        state, end = _Pass(list(words)), 0
-        for index in [index for index, word in enumerate(words) if word in telling]:
-            if index >= end:
-                state.negate(end, index)
-                end = index + self._step(state, words, index)
-        state.negate(end, len(words))
-        return Reading(state.bullish, state.bearish, tuple(state.marked))
+        if self._telling.isdisjoint(words):
+            return Reading(0.0, 0.0, words)
+        known, marked = self._known, list(words)
+        bullish = bearish = 0.0
+        factor, verb, verb_at, negated_until, end = 1.0, 0, -_POSITION_REACH - 1, -1, 0
+        for index in compress(count(), map(known.__contains__, words)):
+            if index < end:
+                continue
+            word = known[words[index]]
+            length, value = 1, word.value
+            if word.option or word.is_head:
+                length, value = self._meaning(words, index, verb if index - verb_at <= _POSITION_REACH else None)
+            if end <= negated_until:
+                _mark(marked, end, index + length if index <= negated_until else negated_until + 1)
+            if value:
+                value *= factor * (_TURNED if index <= negated_until else 1.0)
+                factor = 1.0
+                bullish += max(value, 0.0)
+                bearish += max(-value, 0.0)
+            elif word.factor:
+                factor = word.factor
+            if word.ends:
+                negated_until, factor = -1, 1.0
+            elif word.negates:
+                negated_until = index + _NEGATION_REACH
+            elif word.verb:
+                verb, verb_at = word.verb, index
+            end = index + length
+        _mark(marked, end, negated_until + 1)
+        return Reading(bullish, bearish, marked)
 
-    def _step(self, state: _Pass, words: Sequence[str], index: int) -> int:
-        """Read the word or phrase at `index`; how many tokens it was."""
-        word = words[index]
-        negated = index <= state.negated_until
-        length, value = self._meaning(state, words, index)
-        if negated:
-            state.mark(index, index + length)
-        if value:
-            state.add(value, negated=negated)
-        elif word in self._factors:
-            state.factor = self._factors[word]
-        if word in _CLAUSE_ENDS:
-            state.negated_until, state.factor = -1, 1.0
-        elif word in self._negations:
-            state.negated_until = index + _NEGATION_REACH
-        elif word in self._verbs:
-            state.verb, state.verb_at = self._verbs[word], index
-        return length
+    def _meaning(self, words: Sequence[str], index: int, verb: int | None) -> tuple[int, float]:
+        """(tokens, valence) of the longest known phrase that starts here; of the word alone where there is none.
 
-    def _meaning(self, state: _Pass, words: Sequence[str], index: int) -> tuple[int, float]:
-        """(tokens, valence) at `index`. Options take their meaning from the verb shortly before: sold puts are bullish.
-
-        The verb itself has been counted as one by then, so that is taken back.
+        An option takes its meaning from the verb shortly before: sold puts are bullish. The verb itself has been
+        counted as one by then, so that is taken back.
         """
-        option = self._options.get(words[index])
-        if option is not None and index - state.verb_at <= _POSITION_REACH:
-            return 1, 2.0 * state.verb * option - 1.0 * state.verb
-        return self._phrase(words, index)
+        word = self._known[words[index]]
+        if word.option and verb is not None:
+            return 1, 2.0 * verb * word.option - 1.0 * verb
+        if not word.is_head:
+            return 1, word.value
+        for length in range(min(_PHRASE_WORDS, len(words) - index), 1, -1):
+            value = self._valence.get(" ".join(words[index : index + length]))
+            if value is not None:
+                return length, value
+        return 1, word.value
 
-    def _phrase(self, words: Sequence[str], index: int) -> tuple[int, float]:
-        """(tokens, valence) of the longest known phrase that starts here; (1, 0.0) for an unknown word."""
-        if words[index] in self._heads:
-            for length in range(min(_PHRASE_WORDS, len(words) - index), 1, -1):
-                value = self._valence.get(" ".join(words[index : index + length]))
-                if value is not None:
-                    return length, value
-        return 1, self._valence.get(words[index], 0.0)
+
+def _mark(marked: list[str], start: int, end: int) -> None:
+    """Mark the tokens from `start` to before `end` as negated; none where that is no later."""
+    marked[start:end] = [NEGATED + token for token in marked[start:end]]

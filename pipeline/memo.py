@@ -1,6 +1,6 @@
 """Answers of a pure function, kept while there is room."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 _K = TypeVar("_K")
@@ -26,6 +26,12 @@ class Memo(dict[_K, _V]):
         value = self._function(key)
         self[key] = value
         return value
+
+    def keep(self, answers: Mapping[_K, _V]) -> None:
+        """Answers that were found together, and so sooner."""
+        if len(self) + len(answers) > self._room:
+            self.clear()
+        self.update(answers)
 
 
 class TextMemo(Memo[str, _V]):

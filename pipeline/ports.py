@@ -48,6 +48,10 @@ class AnalyzerManager(Protocol):
         """The post with sentiment, symbols, fingerprint and spam verdict. Raises InvalidInputError."""
         ...
 
+    def analyze_all(self, messages: Sequence[SocialMessage]) -> list[AnalyzedMessage]:
+        """Each post as `analyze` reads it, in order, sooner than one by one. Raises when it fails on any of them."""
+        ...
+
 
 class VoteHistory(Protocol):
     """The recent directional votes of a symbol: consensus look-back and the scorer's confluence read it."""

@@ -72,7 +72,7 @@ class TwoStageAnalyzer:
 
     def analyze_all(self, messages: Sequence[SocialMessage]) -> list[AnalyzedMessage]:
         """Posts in order; the second stage sees those that need it, `max_batch` at a time."""
-        read = [self._first.analyze(message) for message in messages]
+        read = self._first.analyze_all(messages)
         asked = [index for index, post in enumerate(read) if could_change_route(post, self._settings.ask_from)]
         for start in range(0, len(asked), self._settings.max_batch):
             part = asked[start : start + self._settings.max_batch]

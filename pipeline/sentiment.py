@@ -171,20 +171,34 @@ class SentimentModel:
 
     def reckon(self, words: Sequence[str], channel: Channel = Channel.UNKNOWN) -> Reckoning:
         """Label, lean and confidence of tokens; without a valid calibrator always neutral with confidence 0."""
-        calibrator = self._calibrators[channel]
-        if calibrator is None:
-            return Reckoning(Label.NEUTRAL, 0.0, 0.0)
-        logits = self.logits(self.lexicon.read(words), self._kinds[channel])
-        return _label(
-            probabilities(
-                logits[0] / calibrator.temperature + calibrator.bearish,
-                logits[1] / calibrator.temperature + calibrator.bullish,
-            )
-        )
+        return self.reckon_all((words,), (channel,))[0]
+
+    def reckon_all(self, posts: Sequence[Sequence[str]], channels: Sequence[Channel]) -> list[Reckoning]:
+        """The same for the tokens of many posts, in order."""
+        readings = list(map(self.lexicon.read, posts))
+        found: dict[int, Reckoning] = {}
+        for channel in dict.fromkeys(channels):
+            rows = [row for row, each in enumerate(channels) if each is channel]
+            logits = self._weights[self._kinds[channel]].logits_all([readings[row] for row in rows])
+            calibrator = self._calibrators[channel]
+            found.update((row, _judged(*each, calibrator)) for row, each in zip(rows, logits, strict=True))
+        return [found[row] for row in range(len(readings))]
 
     def logits(self, reading: Reading, channel: Channel = Channel.UNKNOWN) -> tuple[float, float]:
         """Raw logits of bearish and bullish against neutral, by the weights of a kind of channel."""
         return self._weights[channel].logits(reading)
+
+
+def _judged(bearish: float, bullish: float, calibrator: Calibrator | None) -> Reckoning:
+    """What raw logits say once they are calibrated."""
+    if calibrator is None:
+        return Reckoning(Label.NEUTRAL, 0.0, 0.0)
+    return _label(
+        probabilities(
+            bearish / calibrator.temperature + calibrator.bearish,
+            bullish / calibrator.temperature + calibrator.bullish,
+        )
+    )
 
 
 def _label(chances: tuple[float, float, float]) -> Reckoning:

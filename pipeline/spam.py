@@ -10,6 +10,7 @@ from pipeline.promos import Promos
 from pipeline.text import View, without_repeat_marks
 
 _TAG_OR_WORD = re.compile(r"[$#@][\w.]+|([^\W\d_]+)(?:['’][^\W\d_]+)?")
+_BEHIND_SPACE = re.compile(r" [^\W\d_]")
 _HEADLINE = re.compile(r"(?:\$[A-Z.]{1,7},? )+ ?[-–—:] \w+ \w+ \w+")
 _FOREIGN = re.compile("[\u0370-\u03ff\u0400-\u04ff]")
 _LOOK_ALIKE = re.compile(r"[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]")
@@ -47,7 +48,7 @@ def spam_verdict(post: View, cashtags: int, settings: SpamSettings) -> str | Non
 
 
 def _by_shape(post: View, cashtags: int, settings: SpamSettings) -> str | None:
-    if post.has_link and _words(post, 1) == 0 and _EMOJI.search(post.text) is None:
+    if post.has_link and not _has_word(post) and _EMOJI.search(post.text) is None:
         return "link_only"
     if post.has_link and cashtags >= settings.min_cashtags and _is_template(post, settings):
         return "cashtag_link"
@@ -59,6 +60,11 @@ def _by_shape(post: View, cashtags: int, settings: SpamSettings) -> str | None:
 def _is_template(post: View, settings: SpamSettings) -> bool:
     most = settings.max_words
     return _words(post, most + 1) <= most and _HEADLINE.match(post.text) is None
+
+
+def _has_word(post: View) -> bool:
+    """Whether there is a word at all; one behind a space settles it, unless it may be of a user who is repeated."""
+    return ("@" not in post.plain and _BEHIND_SPACE.search(post.plain) is not None) or _words(post, 1) > 0
 
 
 def _words(post: View, enough: int) -> int:

@@ -71,6 +71,8 @@ def is_readable(text: str) -> bool:
 
 def without_repeat_marks(text: str) -> str:
     """The text without the marks of repeating somebody: `RT @user:`, `MT @user`, `"@user:` at its beginning."""
+    if "@" not in text:
+        return text
     start = 0
     while (match := _REPEATED.match(text, start)) is not None:
         start = match.end()

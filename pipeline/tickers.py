@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
+from operator import attrgetter
 from typing import NamedTuple
 
 from pydantic import Field
@@ -32,39 +33,24 @@ _CODE = re.compile(
     r"|\\(?:cup|cap|frac|times|cdot|sum|prod|int|sqrt|alpha|beta|sigma|mu|mathbb|mathcal|text|leq|geq|neq|approx|infty)\b"
     r"|&\w+=\$[A-Z]|\b\w+=[\"']\$[A-Z]|\bSELECT\b.{1,60}\bFROM\b"
 )
+# What a program or formula has at least one of, behind a sign that is quicker to look for.
 _CODE_HINTS = (
-    "{",
-    "=",
-    "~",
-    "->",
-    "/usr/",
-    "/bin/",
-    "/etc/",
-    "/home/",
-    "$(",
-    "#!",
-    "<?",
-    "&&",
-    "echo",
-    "sudo",
-    "bash",
-    "zsh",
-    "export",
-    "env",
-    "$PATH",
-    "$HOME",
-    "\\",
-    "()",
-    "++;",
-    "--;",
-    "[",
-    "SELECT ",
+    *((sign, (sign,)) for sign in ("{", "=", "~", "\\", "[", "#!", "$PATH", "$HOME", "SELECT ")),
+    *((word, (word,)) for word in ("echo", "sudo", "bash", "zsh", "export", "env")),
+    ("/", ("/usr/", "/bin/", "/etc/", "/home/")),
+    ("(", ("$(", "()")),
+    (";", ("++;", "--;")),
+    (">", ("->",)),
+    ("<", ("<?",)),
+    ("&", ("&&",)),
 )
 _SCHEME = re.compile(r"\b[a-z]{2,12}://\S*", re.IGNORECASE)
 _EMPHASIS = re.compile(r"(?<![\w$])(_{1,2})(\$[A-Za-z.]{1,8})\1(?![\w$])")
 _CAPITALS = re.compile(r"[A-Z3](?<![\w$@#].)\w*")
 _EMAIL_HINT = re.compile(r"@(?<=[\w.+$-]@)[\w-]+\.")
 _BARE_LINK_HINT = re.compile(r"\.(?:com|net|org|io|co|ly|me|gl|app|finance|tv|us|uk|de|info)/", re.IGNORECASE)
+_START = attrgetter("start")
+_NOWHERE = frozenset[Place]()
 _REMEMBERED_TAGS = 3
 _READINGS = 4096
 _Evidence = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
@@ -126,6 +112,7 @@ class TickerReader:
         self._spellings = self._universe | self._aliases.keys()
         self._business = self._market_words | self.gazetteer.talk
         self._readings = Memo(self._reading, _READINGS)
+        self._counted = Memo(self._tag, _READINGS)
 
     def read(self, text: str) -> TickerReading:
         """The symbols of a post. Time is linear in the text; never raises on any text."""
@@ -133,47 +120,64 @@ class TickerReader:
 
     def survey(self, post: View) -> Survey:
         """The symbols of a post and where they stand."""
-        text = _readable(post)
-        tagged = self._tagged(text) if "$" in text and not _is_code(text) else []
+        return self.survey_all((post,))[0]
+
+    def survey_all(self, posts: Iterable[View]) -> list[Survey]:
+        """The same for many posts, in order."""
+        texts = list(map(_readable, posts))
+        has_tags = ["$" in text and not _is_code(text) for text in texts]
+        tagged = [self._tagged(text) if has else [] for text, has in zip(texts, has_tags, strict=True)]
+        listed = list(map(mentions.listings, texts))
+        capitals = [frozenset(_CAPITALS.findall(text)) for text in texts]
+        return list(map(self._survey, texts, tagged, listed, capitals))
+
+    def _survey(self, text: str, tagged: list[Place], listed: list[Place], capitals: frozenset[str]) -> Survey:
         if not self._settings.names or len(tagged) > self._settings.max_kept:
             return Survey(self._reading_of(tagged, [], []), text, tuple(tagged))
-        listed = mentions.listings(text)
         if listed:
             listed = list(self._tradable(listed))
             taken = {place.start for place in tagged}
             listed = [place for place in listed if place.start not in taken and place.start - 1 not in taken]
-        capitals = frozenset(_CAPITALS.findall(text))
         names: list[Place] = []
         if self.gazetteer.may_name(text, capitals):
             names = [self._listing(place) for place in self.gazetteer.places(text)]
         bare = [] if self._spellings.isdisjoint(capitals) else list(self._bare(text, names))
         if not (listed or names or bare):
             return Survey(self._reading_of(tagged, [], []), text, tuple(tagged))
-        places = tuple(sorted((*tagged, *listed, *names, *bare), key=lambda place: place.start))
+        places = tuple(sorted((*tagged, *listed, *names, *bare), key=_START))
         return Survey(self._reading_of(tagged, listed, self._said(text, places)), text, places)
 
     def _tagged(self, text: str) -> list[Place]:
         """The cashtags that count; short ones only with a second sign."""
         places: list[Place] = []
         short: list[Place] = []
-        for tag in cashtags(text, self._settings.short_letters):
-            symbol = self._resolve(tag.base.upper(), tag.suffix.upper())
-            if symbol in self._universe or tag.base.isupper():
-                places.append(Place(symbol, tag.start, tag.end, "cashtag"))
-                if len(tag.base) <= self._settings.short_letters:
+        for base, suffix, start, end in cashtags(text, self._settings.short_letters):
+            symbol = self._counted[base, suffix]
+            if symbol is not None:
+                places.append(Place(symbol, start, end, "cashtag"))
+                if len(base) <= self._settings.short_letters:
                     short.append(places[-1])
-        refused = self._unproven(text, places, short) if short else frozenset[Place]()
+        refused = self._unproven(text, places, short) if short else _NOWHERE
         return [place for place in places if place not in refused] if refused else places
+
+    def _tag(self, tag: tuple[str, str]) -> str | None:
+        """The symbol of a cashtag's letters and class, or None: in lower case it has to be in the universe."""
+        symbol = self._resolve(tag[0].upper(), tag[1].upper())
+        return symbol if symbol in self._universe or tag[0].isupper() else None
 
     def _unproven(self, text: str, places: list[Place], short: list[Place]) -> frozenset[Place]:
         """Short symbols without a second sign: their place, another cashtag, the market, the company's name."""
         leet = is_leet(text)
-        start = -1 if leet else first_word(text)
         signs = self._signs(places, short, leet=leet)
-        doubtful = [place for place in short if place.start != start and signs <= {place.symbol}]
-        words = frozenset(_WORDS.findall(without_cashtags(text).lower())) if doubtful else frozenset[str]()
+        doubtful = [place for place in short if signs <= {place.symbol}]
+        if doubtful and not leet:
+            start = first_word(text)
+            doubtful = [place for place in doubtful if place.start != start]
+        if not doubtful:
+            return _NOWHERE
+        words = frozenset(_WORDS.findall(without_cashtags(text).lower()))
         if not leet and not (words.isdisjoint(self._market_words) and _PRICE.search(text) is None):
-            return frozenset()
+            return _NOWHERE
         return frozenset(place for place in doubtful if words.isdisjoint(self._names.get(place.symbol or "", ())))
 
     def _signs(self, places: list[Place], short: list[Place], *, leet: bool) -> set[str | None]:
@@ -232,7 +236,7 @@ class TickerReader:
         return _PRICE.search(text) is not None or not self._business.isdisjoint(_WORDS.findall(text.lower()))
 
     def _reading_of(self, tagged: list[Place], listed: list[Place], said: list[Place]) -> TickerReading:
-        evidence = _symbols(tagged), _symbols(listed), _symbols(said)
+        evidence = _symbols(tagged), _symbols(listed) if listed else (), _symbols(said) if said else ()
         return self._readings[evidence] if len(tagged) <= _REMEMBERED_TAGS else self._reading(evidence)
 
     def _reading(self, evidence: _Evidence) -> TickerReading:
@@ -277,8 +281,8 @@ def _readable(post: View) -> str:
 
 def _is_code(text: str) -> bool:
     """Whether the text is a program, a shell command or a formula, where `$` starts a variable."""
-    for hint in _CODE_HINTS:
-        if hint in text:
+    for sign, hints in _CODE_HINTS:
+        if sign in text and any(hint in text for hint in hints):
             return _CODE.search(text) is not None
     return False
 

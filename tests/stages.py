@@ -1,6 +1,6 @@
 """Hand-written stages for the trunk: each passes everything, remembers what it was asked, and fails on demand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -82,6 +82,9 @@ class FakeAnalyzer:
     def analyze(self, message: SocialMessage) -> AnalyzedMessage:
         self.stages.asked("analyzer")
         return self.stages.analyzed.get(message.message_id) or a_message().model_copy(update={"message": message})
+
+    def analyze_all(self, messages: Sequence[SocialMessage]) -> list[AnalyzedMessage]:
+        return [self.analyze(message) for message in messages]
 
 
 @dataclass

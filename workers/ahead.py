@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import Final
@@ -47,7 +47,7 @@ class Ahead:
         count = min(MOST, (os.cpu_count() or 1) - 1)
         known = frozenset(self.settings.source.known)
         if count < 1 or len(lines) < FEW:
-            yield map(partial(_body, self.analyzer, known), lines)
+            yield chain.from_iterable(map(partial(_read, self.analyzer, known), _chunks(lines)))
             return
         pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin, initargs=(self.settings,))
         try:
@@ -58,7 +58,7 @@ class Ahead:
 
 def _in_order(pool: ProcessPoolExecutor, lines: Sequence[bytes], most: int) -> Iterator[bytes | Failure]:
     """So many chunks at most are asked for before their turn: memory is bounded."""
-    chunks = (lines[start : start + CHUNK] for start in range(0, len(lines), CHUNK))
+    chunks = _chunks(lines)
     asked: deque[Future[list[bytes | Failure]]] = deque(pool.submit(_bodies, chunk) for chunk in islice(chunks, most))
     while asked:
         try:
@@ -66,6 +66,10 @@ def _in_order(pool: ProcessPoolExecutor, lines: Sequence[bytes], most: int) -> I
         except BrokenProcessPool as error:
             raise FleetError("a process that reads the recording ahead has died; run the replay again") from error
         asked.extend(pool.submit(_bodies, chunk) for chunk in islice(chunks, 1))
+
+
+def _chunks(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    return (lines[start : start + CHUNK] for start in range(0, len(lines), CHUNK))
 
 
 # ---- in a process of its own -----------------------------------------------------------------------------
@@ -88,7 +92,16 @@ def _end_with_parent() -> None:
 
 
 def _bodies(lines: Sequence[bytes]) -> list[bytes | Failure]:
-    return [_body(*_READING["here"], line) for line in lines]
+    return _read(*_READING["here"], lines)
+
+
+def _read(analyzer: AnalyzerManager, known: frozenset[str], lines: Sequence[bytes]) -> list[bytes | Failure]:
+    """The messages as they are kept; where one of them fails, each is read by itself."""
+    try:
+        posts = [parse_post(line, None, known) for line in lines]
+        return [message.model_dump_json().encode() for message in analyzer.analyze_all(posts)]
+    except Exception:  # noqa: BLE001  # told below, by the post it is of
+        return [_body(analyzer, known, line) for line in lines]
 
 
 def _body(analyzer: AnalyzerManager, known: frozenset[str], line: bytes) -> bytes | Failure:

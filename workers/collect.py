@@ -45,7 +45,7 @@ class Intake:
         `now` is when they became known; None in a recording, where that was when they were posted or received.
         """
         posts = [post for line in lines if (post := self.parse(line, now)) is not None]
-        return self.append([message for post in posts if (message := self.analyze(post)) is not None])
+        return self.append(self.analyze_all(posts))
 
     def parse(self, line: bytes, now: datetime | None) -> SocialMessage | None:
         """One line as a post, or None after it was kept as a dead letter with its reason."""
@@ -55,6 +55,13 @@ class Intake:
         except InvalidInputError as error:
             self.refuse("collector", error.reason, str(error), line)
             return None
+
+    def analyze_all(self, posts: Sequence[SocialMessage]) -> list[AnalyzedMessage]:
+        """The posts analyzed, in order, without those that the analyzer fails on: they are found one by one."""
+        try:
+            return self.analyzer.analyze_all(posts)
+        except Exception:  # noqa: BLE001  # told below, by the post it is of
+            return [message for post in posts if (message := self.analyze(post)) is not None]
 
     def analyze(self, message: SocialMessage) -> AnalyzedMessage | None:
         """The post analyzed, or None after it was kept as a dead letter (seed: a failing analyzer skips it)."""

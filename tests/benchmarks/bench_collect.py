@@ -3,7 +3,7 @@
 200 posts a turn. `python -m tests.benchmarks.bench_collect [--rounds N] [--quick]` prints a markdown table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import orjson
@@ -30,6 +30,10 @@ class TrivialAnalyzer:
         return AnalyzedMessage(
             message=message, sentiment=SENTIMENT, tickers=TICKERS, fingerprint=message.message_id[-20:]
         )
+
+    def analyze_all(self, messages: Sequence[SocialMessage]) -> list[AnalyzedMessage]:
+        """One by one: there is nothing to gain."""
+        return [self.analyze(message) for message in messages]
 
 
 def line(number: int) -> bytes:

@@ -29,6 +29,9 @@ class Stumbling:
         answer: AnalyzedMessage = self._real.analyze(message)
         return answer
 
+    def analyze_all(self, messages: Any) -> list[AnalyzedMessage]:
+        return [self.analyze(message) for message in messages]
+
 
 def line(number: int) -> bytes:
     """A post of the recorded day's market."""

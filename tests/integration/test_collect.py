@@ -1,7 +1,7 @@
 """The collector's turn on a real server: what can be used is handed over once, the rest is kept, nothing is lost."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,9 @@ class WordyAnalyzer:
         if "break" in message.text:
             raise RuntimeError(message.message_id)
         return a_message(symbols=()).model_copy(update={"message": message})
+
+    def analyze_all(self, messages: Sequence[SocialMessage]) -> list[AnalyzedMessage]:
+        return [self.analyze(message) for message in messages]
 
 
 @pytest.fixture

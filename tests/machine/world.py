@@ -1,6 +1,6 @@
 """The whole fleet over memory: shared twins that outlive every process, and processes that may die at any step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -135,6 +135,9 @@ class WordsAnalyzer:
             tickers=TickerReading(symbols=symbols, primary=symbols[0], cashtags=len(symbols)),
             fingerprint=message.text,
         )
+
+    def analyze_all(self, messages: Sequence[SocialMessage]) -> list[AnalyzedMessage]:
+        return [self.analyze(message) for message in messages]
 
 
 class LiveIntents(MemoryIntents):

@@ -59,4 +59,4 @@ def test_valence_is_summed_for_each_side(text: str, bullish: float, bearish: flo
 
 def test_words_in_reach_of_a_negation_are_marked() -> None:
     """The model sees `not_good`, a word of its own."""
-    assert LEXICON.read(tokens("not good. good")).marked == ("not", "not_good", "not_.", "good")
+    assert LEXICON.read(tokens("not good. good")).marked == ["not", "not_good", "not_.", "good"]

@@ -23,3 +23,15 @@ def test_texts_of_more_than_thirty_characters_are_not_kept() -> None:
 
     assert (memo["x" * 30], memo["x" * 31]) == (30, 31)
     assert list(memo) == ["x" * 30]
+
+
+def test_answers_found_together_are_kept_while_there_is_room() -> None:
+    """Room for three: two fit beside one, two more empty it first; none is asked for again."""
+    memo = Memo[str, int](len, room=3)
+    assert memo["a"] == 1
+
+    memo.keep({"bb": 2, "ccc": 3})
+    assert list(memo) == ["a", "bb", "ccc"]
+
+    memo.keep({"dddd": 4, "eeeee": 5})
+    assert list(memo) == ["dddd", "eeeee"]

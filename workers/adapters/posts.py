@@ -21,6 +21,7 @@ EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 BOM: Final = b"\xef\xbb\xbf"
 SOURCE: Final = re.compile(r"[a-z0-9_]{1,32}")
 PLAIN_ID: Final = re.compile(r"(?!h[0-9a-f]{24}\Z)[A-Za-z0-9_-]{1,64}")
+_CONTAINERS: Final = (dict, list)
 TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}.*")
 
 
@@ -78,7 +79,7 @@ def _object(line: bytes) -> dict[str, Any]:
         value = orjson.loads(line.removeprefix(BOM))
     except orjson.JSONDecodeError as broken:
         raise _why_not_json(line, broken) from None
-    if _depth_passes(value, MAX_DEPTH):
+    if isinstance(value, _CONTAINERS) and _depth_passes(value, MAX_DEPTH):
         _refuse("too_deep", f"nesting passes {MAX_DEPTH} levels")
     if not isinstance(value, dict):
         _refuse("not_an_object", f"line holds a JSON {type(value).__name__}; valid: an object")
@@ -113,13 +114,11 @@ def _depth_passes(value: Any, limit: int) -> bool:
     """Whether containers nest deeper than `limit`; level by level, so without recursion."""
     level = [value]
     for _ in range(limit):
-        level = [
-            child
-            for container in level
-            if isinstance(container, dict | list)
-            for child in (container.values() if isinstance(container, dict) else container)
-        ]
-    return any(isinstance(value, dict | list) for value in level)
+        inner = (container.values() if isinstance(container, dict) else container for container in level)
+        level = [child for children in inner for child in children if isinstance(child, _CONTAINERS)]
+        if not level:
+            return False
+    return True
 
 
 # ---- the fields -------------------------------------------------------------------------------------------
@@ -180,6 +179,8 @@ def _followers(fields: dict[str, Any]) -> int | None:
 
 def _cut(text: str) -> str:
     """The text's first 16 KiB, at a character's end."""
+    if len(text) * 4 <= MAX_TEXT_BYTES:
+        return text
     return text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 
