@@ -36,6 +36,9 @@ class WatchSettings(Frozen):
     )
     interval_s: float = Field(default=5, ge=0.5, le=10, description="seconds between looks at the fleet")
     recover_s: float = Field(default=30, ge=0, le=3600, description="seconds an alarm's cause is gone until it closes")
+    remind_s: float | None = Field(
+        default=14_400, ge=60, le=604_800, description="seconds until an alarm that is open is told again; null = never"
+    )
     stream_messages: int = Field(default=5_000, ge=1, description="messages that wait for a router")
     stream_s: float = Field(default=30, ge=1, description="seconds the oldest of them waits")
     lists_s: float = Field(default=180, ge=1, description="seconds the oldest vote waits for its drain")

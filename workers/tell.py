@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from config.watch import WatchSettings
-from workers.adapters.alarms import RAISED, Notice, RedisAlarms
+from workers.adapters.alarms import RECOVERED, Notice, RedisAlarms
 from workers.adapters.notify import Messenger, NotToldError
 
 AT_ONCE: Final = 20  # notices in one message
@@ -75,7 +75,7 @@ class Teller:
             return False
         self._failures = 0
         for notice in notices:
-            say = log.error if notice.event == RAISED else log.info
+            say = log.info if notice.event == RECOVERED else log.error
             say("alarm.delivered", about=notice.event, id=notice.id, code=notice.code, subject=notice.subject)
         return True
 

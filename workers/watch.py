@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from workers.adapters.alarms import RAISED, RECOVERED, Notice, RedisAlarms
+from workers.adapters.alarms import RAISED, RECOVERED, REMINDED, Notice, RedisAlarms
 from workers.adapters.keys import HEARTBEAT_TTL_S
 from workers.adapters.standing_redis import StandingReader
 from workers.alarm_codes import SETTLING, WATCHED
@@ -65,6 +65,7 @@ class Watcher:
     _window: Window | None = None
     _silent_since: float | None = None
     _silence_told: str = ""
+    _silence_told_at: float = 0.0
 
     def __post_init__(self) -> None:
         """What every start looks like is no alarm."""
@@ -87,7 +88,10 @@ class Watcher:
         silent = SETTLING if self.monotonic() - self._born < SETTLE_S else frozenset()
         found = [alarm for alarm in judge(standing, self.bounds) if alarm.code not in silent]
         looked_at = [code for code in WATCHED if code not in silent]
-        self.alarms.decide(found, looked_at, now, timedelta(seconds=self.bounds.watch.recover_s))
+        hold, remind = (
+            timedelta(seconds=span or 0) for span in (self.bounds.watch.recover_s, self.bounds.watch.remind_s)
+        )
+        self.alarms.decide(found, looked_at, now, hold, remind)
         self.latest = standing
         return self.teller.turn(now)
 
@@ -109,10 +113,15 @@ class Watcher:
         now = self.monotonic()
         self._silent_since = now if self._silent_since is None else self._silent_since
         silent = now - self._silent_since
-        if not self._silence_told and silent >= self.bounds.watch.redis_s:
-            name = f"0-{round(self._silent_since)}"
-            if self.teller.tell([Notice(name, RAISED, REDIS_DOWN, "", f"{error} for {silent:.0f} s", "")]):
-                self._silence_told = name
+        if silent < self.bounds.watch.redis_s:
+            return
+        remind_s = self.bounds.watch.remind_s
+        if self._silence_told and (remind_s is None or now - self._silence_told_at < remind_s):
+            return
+        event = REMINDED if self._silence_told else RAISED
+        name = f"0-{round(self._silent_since)}"
+        if self.teller.tell([Notice(name, event, REDIS_DOWN, "", f"{error} for {silent:.0f} s", "")]):
+            self._silence_told, self._silence_told_at = name, now
 
     def _end_silence(self) -> None:
         """Tell that it is over, if it was told that it began."""

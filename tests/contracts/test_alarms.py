@@ -99,6 +99,40 @@ def test_an_alarm_of_the_release_before_recovers_too(alarms: RedisAlarms, redis_
     ]
 
 
+def test_what_stays_open_is_told_again_and_only_while_it_stays(alarms: RedisAlarms, redis_client: redis.Redis) -> None:
+    """Every 60 s: not at 59.9 s, at 60 s, not at 119.9 s, at 125 s; once, however many watchers look."""
+    watchers = [alarms, RedisAlarms(redis_client, KEYS)]
+    for seconds in (0, 59.9, 60, 119.9, 125):
+        for watcher in watchers:
+            seen = [Alarm("stream_lag", "", f"{seconds:.0f} s", after(seconds))]
+            watcher.decide(seen, ["stream_lag"], after(seconds), HOLD, timedelta(seconds=60))
+    alarms.decide([], ["stream_lag"], after(200), HOLD, timedelta(seconds=60))
+    told = alarms.untold(9, LEASE_MS)
+
+    assert [(one.event, one.detail) for one in told] == [
+        ("raised", "0 s"),
+        ("reminded", "60 s"),
+        ("reminded", "125 s"),
+        ("recovered", "125 s"),
+    ]
+    assert {one.since for one in told} == {NOON.isoformat()}
+    assert [one.at for one in told] == [after(seconds).isoformat() for seconds in (0, 60, 125, 200)]
+
+
+def test_what_a_job_raised_is_told_again_too_until_somebody_answers(alarms: RedisAlarms) -> None:
+    """A watcher does not look for it; another look without a reminder says nothing, nor does raising it again."""
+    alarms.sound(Alarm("book_drift", "AAA", "1 and 2", NOON))
+    alarms.sound(Alarm("book_drift", "AAA", "1 and 3", after(90)))
+    look(alarms, after(100))
+    assert events(alarms) == [("raised", "book_drift")]
+    alarms.decide([], ["stream_lag"], after(100), HOLD, timedelta(seconds=60))
+    alarms.quiet("book_drift", after(101))
+    alarms.decide([], ["stream_lag"], after(300), HOLD, timedelta(seconds=60))
+
+    assert events(alarms) == [("raised", "book_drift"), ("reminded", "book_drift"), ("recovered", "book_drift")]
+    assert alarms.history(9)[1]["detail"] == "1 and 3"
+
+
 # ---- the outbox ------------------------------------------------------------------------------------------
 
 

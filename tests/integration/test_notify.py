@@ -27,7 +27,8 @@ from workers.tell import Teller
 TOKEN = "T0K3N"
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise asks for it
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-RAISED = Notice("1-0", "raised", "queue_lag", "immediate", "700 jobs wait", "2026-01-05T12:00:00+00:00")
+BEGAN = "2026-01-05T12:00:00+00:00"
+RAISED = Notice("1-0", "raised", "queue_lag", "immediate", "700 jobs wait", BEGAN, BEGAN)
 RECOVERED = Notice("2-0", "recovered", "queue_lag", "immediate", "700 jobs wait", "2026-01-05T12:01:00+00:00")
 
 
@@ -109,12 +110,23 @@ def test_a_webhook_hears_text_for_people_and_fields_for_machines(hook: Hook) -> 
         "subject": "immediate",
         "detail": "700 jobs wait",
         "at": "2026-01-05T12:00:00+00:00",
+        "since": "2026-01-05T12:00:00+00:00",
         "runbook": "docs/runbook.md#queue_lag",
     }
     assert (heard["environment"], heard["v"], [alarm["id"] for alarm in heard["alarms"]]) == (
         "paper",
         1,
         ["1-0", "2-0"],
+    )
+
+
+def test_a_reminder_says_since_when() -> None:
+    """The newest words, and the moment it began."""
+    still = Notice("3-0", "reminded", "queue_lag", "immediate", "900 jobs wait", "2026-01-05T16:00:00+00:00", BEGAN)
+
+    assert WORDS.line(still) == (
+        "[paper] STILL CRITICAL queue_lag immediate: jobs wait for a worker "
+        "(since 2026-01-05T12:00:00+00:00: 900 jobs wait). docs/runbook.md#queue_lag"
     )
 
 

@@ -207,6 +207,20 @@ def test_a_server_that_does_not_answer_is_told_by_the_watcher_itself(fleet: Runt
     assert len({one.id for one in ear.heard if one.code == "redis_down"}) == 1
 
 
+def test_while_it_does_not_answer_it_is_told_again(fleet: Runtime) -> None:
+    """Told at 30 s, and every 4 hours after that: not at 14,429 s, at 14,430 s."""
+    ear, clock = Ear(), [1e6]
+    watcher = a_watcher(fleet, ear, lambda: clock[0])
+    away: Any = Away(watcher.reader)
+    watcher.reader = away
+    for seconds in (0.0, 30.0, 14_429.0, 14_430.0, 14_500.0):
+        clock[0] = 1e6 + seconds
+        with pytest.raises(redis.ConnectionError):
+            watcher.step()
+
+    assert [one.event for one in ear.heard if one.code == "redis_down"] == ["raised", "reminded"]
+
+
 # ---- deaths ----------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Alarms: what a person must know now. Each is told when raised and when recovered, and shown while it is true."""
+"""Alarms: what a person must know now. Each is told when raised, now and then while open, and when recovered."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,27 +17,36 @@ from workers.adapters.wire import load
 log = structlog.get_logger()
 
 GROUP: Final = "tellers"
+_NEVER: Final = timedelta(0)
 RAISED: Final = "raised"
+REMINDED: Final = "reminded"
 RECOVERED: Final = "recovered"
 
-# What is true now, and which codes were looked at: raise what is new, renew what stays, close what is gone. Every
-# change is one entry of the stream, in the same step, so none is lost and none is there twice.
+# What is true now, and which codes were looked at: raise what is new, renew what stays, close what is gone, and remind
+# of what stays open, whoever raised it. Every change is one entry of the stream, in the same step, so none is lost and
+# none is there twice.
 # KEYS: 1 open alarms, 2 alarms
-# ARGV: 1 at (ISO), 2 at (ms), 3 ms that a cause must be gone, 4 bound of the stream, 5 number of true alarms n,
-#       then n times name, code, subject, detail; number of codes m, m codes looked at; names that stay, whatever else.
+# ARGV: 1 at (ISO), 2 at (ms), 3 ms that a cause must be gone, 4 bound of the stream, 5 ms from telling to reminding
+#       (0 = never), 6 number of true alarms n, then n times name, code, subject, detail; number of codes m, m codes
+#       looked at; names that stay, whatever else.
 # Returns a list of {change, code, subject, detail}. Cost: O(open + n).
 DECIDE = """
-local changes, stays, place = {}, {}, 5
+local changes, stays, place = {}, {}, 6
 local function tell(change, alarm)
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', change, 'code', alarm.code,
-    'subject', alarm.subject, 'detail', alarm.detail, 'at', ARGV[1])
+    'subject', alarm.subject, 'detail', alarm.detail, 'at', ARGV[1], 'since', alarm.at)
   changes[#changes + 1] = {change, alarm.code, alarm.subject, alarm.detail}
 end
-for _ = 1, ARGV[5] do
+for _ = 1, ARGV[6] do
   local name, alarm = ARGV[place + 1], {v = 1, code = ARGV[place + 2], subject = ARGV[place + 3]}
-  alarm.detail, alarm.at, alarm.seen_ms = ARGV[place + 4], ARGV[1], ARGV[2]
+  alarm.detail, alarm.at, alarm.seen_ms, alarm.told_ms = ARGV[place + 4], ARGV[1], ARGV[2], ARGV[2]
   local known = redis.call('HGET', KEYS[1], name)
-  if known then alarm.at = cjson.decode(known).at else tell('raised', alarm) end
+  if known then
+    known = cjson.decode(known)
+    alarm.at, alarm.told_ms = known.at, known.told_ms or ARGV[2]
+  else
+    tell('raised', alarm)
+  end
   redis.call('HSET', KEYS[1], name, cjson.encode(alarm))
   stays[name] = true
   place = place + 4
@@ -46,13 +55,17 @@ local looked, codes = {}, tonumber(ARGV[place + 1])
 if codes == 0 then return changes end
 for i = 1, codes do looked[ARGV[place + 1 + i]] = true end
 for i = place + 2 + codes, #ARGV do stays[ARGV[i]] = true end
-local hold, open = tonumber(ARGV[3]), redis.call('HGETALL', KEYS[1])
+local hold, remind, open = tonumber(ARGV[3]), tonumber(ARGV[5]), redis.call('HGETALL', KEYS[1])
 local function gone(alarm) return hold == 0 or ARGV[2] - (alarm.seen_ms or 0) >= hold end
 for i = 1, #open, 2 do
   local alarm = cjson.decode(open[i + 1])
   if looked[alarm.code] and not stays[open[i]] and gone(alarm) then
     redis.call('HDEL', KEYS[1], open[i])
     tell('recovered', alarm)
+  elseif remind > 0 and ARGV[2] - (alarm.told_ms or alarm.seen_ms or 0) >= remind then
+    alarm.told_ms = ARGV[2]
+    redis.call('HSET', KEYS[1], open[i], cjson.encode(alarm))
+    tell('reminded', alarm)
   end
 end
 return changes
@@ -76,7 +89,10 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to be told: an alarm that was raised, or has recovered. `id` is the same whenever it is told."""
+    """One thing to be told: an alarm that was raised, is still open, or has recovered; `since` when it is true.
+
+    `id` is the same whenever it is told.
+    """
 
     id: str
     event: str
@@ -84,6 +100,7 @@ class Notice:
     subject: str
     detail: str
     at: str
+    since: str = ""
 
 
 class Alarms(Protocol):
@@ -142,18 +159,26 @@ class RedisAlarms:
 
     def sound(self, alarm: Alarm) -> None:
         """Raise it; while it is open a repetition only renews its words."""
-        self._run([alarm], (), (), alarm.at, timedelta(0))
+        self._run([alarm], (), (), alarm.at)
 
     def quiet(self, code: str, at: datetime, still: Collection[str] = ()) -> None:
         """Close the open alarms of this code whose subject is not in `still`."""
-        self._run([], [code], [_name(code, subject) for subject in still], at, timedelta(0))
+        self._run([], [code], [_name(code, subject) for subject in still], at)
 
-    def decide(self, found: Sequence[Alarm], looked_at: Collection[str], at: datetime, hold: timedelta) -> None:
+    def decide(
+        self,
+        found: Sequence[Alarm],
+        looked_at: Collection[str],
+        at: datetime,
+        hold: timedelta,
+        remind: timedelta = _NEVER,
+    ) -> None:
         """Raise what is found; close the alarms of the codes looked at whose cause is gone for `hold`.
 
-        One step for the whole fleet: whoever else looks, each change is told once.
+        What stays open is told again `remind` after it was told last, whoever raised it; zero = never. One step for the
+        whole fleet: whoever else looks, each change is told once.
         """
-        self._run(found, looked_at, (), at, hold)
+        self._run(found, looked_at, (), at, hold, remind)
 
     def open(self) -> tuple[Alarm, ...]:
         """Alarms that are true now, by name."""
@@ -204,16 +229,22 @@ class RedisAlarms:
         return [*again, *_entries(fresh)]
 
     def _run(
-        self, found: Sequence[Alarm], looked_at: Collection[str], names: Sequence[str], at: datetime, hold: timedelta
+        self,
+        found: Sequence[Alarm],
+        looked_at: Collection[str],
+        names: Sequence[str],
+        at: datetime,
+        hold: timedelta = timedelta(0),
+        remind: timedelta = _NEVER,
     ) -> None:
         words = [word for alarm in found for word in (alarm.name, alarm.code, alarm.subject, alarm.detail)]
-        hold_ms = round(hold.total_seconds() * 1000)
-        head: list[Any] = [at.isoformat(), to_ms(at), hold_ms, HISTORY_MAXLEN]
+        hold_ms, remind_ms = (round(span.total_seconds() * 1000) for span in (hold, remind))
+        head: list[Any] = [at.isoformat(), to_ms(at), hold_ms, HISTORY_MAXLEN, remind_ms]
         args = [*head, len(found), *words, len(looked_at), *looked_at, *names]
         with asking_redis():
             changes = self._decide(keys=[self._keys.open_alarms(), self._keys.alarms()], args=args)
         for change, code, subject, detail in changes:
-            say = log.error if change == RAISED else log.info
+            say = log.info if change == RECOVERED else log.error
             say(f"alarm.{change}", code=code, subject=subject, detail=detail)
 
 
@@ -234,5 +265,5 @@ def _entries(reply: Any) -> list[tuple[str, dict[str, str]]]:
 
 def _notice(entry_id: str, fields: Mapping[str, str]) -> Notice:
     """One entry; those of a release before this one said only what was raised, and one that is trimmed is empty."""
-    words = {name: fields.get(name, "") for name in ("code", "subject", "detail", "at")}
+    words = {name: fields.get(name, "") for name in ("code", "subject", "detail", "at", "since")}
     return Notice(entry_id, fields.get("event", RAISED), **words)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from config.watch import WatchSettings
 from pipeline.errors import FleetError, SettingsError
-from workers.adapters.alarms import RAISED, Notice
+from workers.adapters.alarms import RECOVERED, REMINDED, Notice
 from workers.adapters.http_bounded import post_json
 from workers.alarm_codes import CODES, Code
 
@@ -46,9 +46,11 @@ class Words:
         """One notice for people, with the page that says what to do."""
         about, name = CODES.get(notice.code, UNKNOWN), f"{notice.code} {notice.subject}".rstrip()
         detail = " ".join(notice.detail.split())[:DETAIL]
-        if notice.event != RAISED:
+        if notice.event == RECOVERED:
             return f"[{self._environment}] RECOVERED {name} (was: {detail})"
         word = about.severity.upper()
+        if notice.event == REMINDED:
+            word, detail = f"STILL {word}", f"since {notice.since}: {detail}"
         return f"[{self._environment}] {word} {name}: {about.title} ({detail}). {self.page(notice.code)}"
 
     def page(self, code: str) -> str:
@@ -70,6 +72,7 @@ class Words:
                     "subject": notice.subject,
                     "detail": notice.detail[:DETAIL],
                     "at": notice.at,
+                    "since": notice.since,
                     "runbook": self.page(notice.code),
                 }
                 for notice in notices
