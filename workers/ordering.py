@@ -9,6 +9,8 @@ from pipeline.consensus import window_of
 from pipeline.models import Direction, Label, Vote
 from pipeline.router import Fate, Leg
 
+DRAINED_AT = 0.5  # of the time that votes are kept
+FAR = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
 _DIRECTIONS = {Label.BULLISH: Direction.LONG, Label.BEARISH: Direction.SHORT}
 
 
@@ -60,8 +62,20 @@ class Planner:
         return max(self._waiting.values(), default=0) >= self.max_list
 
     def overdue(self, at: datetime) -> bool:
-        """Whether a vote of `at` would push out what a window that was left alone still looks back on."""
-        return self._left is not None and at.timestamp() >= self._left - self.lookback_s + self.keep_s - self.interval_s
+        """Whether windows that were left alone are to be drained, long before their look-back is gone.
+
+        Between windows, so that none is cut in two, unless a vote of `at` would push out what one looks back on.
+        """
+        if self._left is None:
+            return False
+        between = self._window is None and at.timestamp() - self._left >= self.keep_s * DRAINED_AT
+        return between or at >= self.prunes_from
+
+    @property
+    def prunes_from(self) -> datetime:
+        """From when on a vote would push out what the first window that was left alone looks back on."""
+        left = self._left if self._left is not None else FAR
+        return datetime.fromtimestamp(left - self.lookback_s + self.keep_s - self.interval_s, UTC)
 
     def drained(self) -> None:
         """Every list was claimed."""

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.book import apply_fill
 from pipeline.errors import FleetError
 from pipeline.models import TERMINAL, Fill, Position
-from pipeline.router import DenyList, Leg, route
+from pipeline.router import DenyList, Fate, Leg, route
 from workers.adapters.undone_redis import Undone
 from workers.adapters.wire_posts import post_of
 from workers.ahead import Ahead, Failure
@@ -25,6 +25,8 @@ CHUNK = 200
 STREAM_BOUND = 4_000
 PAUSE_S = 0.0005
 _CLAIM_NUMBER = re.compile(r"-\d+-w(?=\d+$)")  # S-n-wWINDOW, in event time
+USUALLY = 16  # as many last decisions count
+AHEAD_FOR = timedelta(hours=12)  # votes are kept for a day
 FREE_RUN_TICK_S = 0.25
 STUCK_AFTER_S = 300.0
 FINAL_ROUNDS = 30
@@ -59,7 +61,12 @@ class Replay:
     _planner: Planner = field(init=False)
     _ahead: Ahead = field(init=False)
     _pending: list[tuple[str, bytes]] = field(default_factory=list)
-    _undone: Undone = field(default=Undone(0, 0, None, None))
+    _undone: Undone = field(default=Undone(0, 0, 0, None, None))
+    _begun: datetime | None = None  # the moment of decisions whose end was not awaited, until when it need not be
+    _begun_until: datetime = field(default=datetime.min.replace(tzinfo=UTC))
+    _begun_s: float = 0.0
+    _usual_s: float = 0.0  # how long decisions took lately
+    _quiet_until: datetime | None = None  # until when the end of decisions without consensus need not be awaited
     _woken: datetime | None = None
     _started: float = 0.0
     _first_event: datetime | None = None
@@ -96,10 +103,12 @@ class Replay:
     def _run_ordered(self, posts: Sequence[Recorded], bodies: Iterable[bytes | Failure]) -> None:
         for done, (post, body) in enumerate(zip(posts, bodies, strict=True)):
             self._pace(post.at)
-            self._live_until(post.at)
-            urgent = self._planner.follow(self._legs(post, body))
-            if urgent:
-                self._let_everything_end()
+            legs = self._legs(post, body)
+            self._live_until(post.at, decides=decides_at_once(legs))
+            self._take(post, body)
+            if self._planner.follow(legs):
+                self._push()
+                self._begin(post.at)
             elif self._planner.full():
                 self._drain(post.at)
             elif len(self._pending) >= CHUNK:
@@ -107,23 +116,68 @@ class Replay:
             if done % CHUNK == 0:
                 self.progress(done, len(posts), post.at)
 
-    def _live_until(self, at: datetime) -> None:
-        """Let everything that is due before or at `at` happen, in order of time."""
+    def _live_until(self, at: datetime, *, decides: bool = True) -> None:
+        """Let everything that is due before or at `at` happen, in order of time, unless it can wait.
+
+        `decides`: the account may change at `at`, so nothing can.
+        """
         closed = self._planner.closes_before(at)
-        while (due := self._next_due(closed)) is not None and due <= at:
+        while decides or closed is not None or not self._may_wait(at):
+            self._await_begun()
+            due = self._next_due(closed)
+            if due is None or due > at:
+                break
             if due == closed:
                 closed = None
                 self._close(due)
             else:
                 self._wake(due)
         if self._planner.overdue(at):
-            self._drain(at)
+            self._drain_quietly(at)
+        if self._quiet_until is not None and at >= self._quiet_until:
+            self._let_everything_end()
+
+    def _may_wait(self, at: datetime) -> bool:
+        """Whether what was begun may end later, and with it what is due then: votes after its moment are none to it."""
+        due = self._next_due(None)
+        return self._begun is not None and self._begun < at < self._begun_until and (due is None or due > at)
+
+    def _await_begun(self) -> None:
+        """Until what was begun has ended; what was drained quietly may go on beside it."""
+        if self._begun is None:
+            return
+        self._push()
+        quiet = self._quiet_until is not None
+        time.sleep(max(0.0, self._begun_s + self._usual_s / 2 - time.monotonic()))  # nobody else has the processor
+        self._wait(lambda undone: undone.decides_alone if quiet else undone.is_idle)
+        self._usual_s += (time.monotonic() - self._begun_s - self._usual_s) / USUALLY
+        self._begun = None
 
     def _close(self, window_end: datetime) -> None:
         """Drain the lists where a consensus is certain, once every vote of the window is routed."""
         self._let_everything_end()
         if self.fleet.decider.agree(self._planner.suspects, window_end):
             self._drain(window_end)
+
+    def _drain(self, at: datetime) -> None:
+        """Begin the decisions of all lists as of `at`."""
+        self._let_everything_end()
+        self.fleet.scheduler.drain(at.isoformat())
+        self._begin(at, self._planner.prunes_from)
+        self._planner.drained()
+
+    def _drain_quietly(self, at: datetime) -> None:
+        """Begin the decisions of windows that were left alone.
+
+        No order can come of them, so nothing waits for them but what is decided of votes.
+        """
+        self._drain(at)
+        self._begun, self._quiet_until = None, self._begun_until
+
+    def _begin(self, at: datetime, prunes_from: datetime | None = None) -> None:
+        """Decisions as of `at` were begun; their end is awaited before votes that they look back on would be pruned."""
+        self._begun, self._begun_s = at, time.monotonic()
+        self._begun_until = min(at + AHEAD_FOR, prunes_from or at + AHEAD_FOR)
 
     def _next_due(self, closed: datetime | None) -> datetime | None:
         """The earliest of the window's end, the next follow-up and the next open.
@@ -136,12 +190,6 @@ class Replay:
             again = self._woken + timedelta(seconds=self.fleet.settings.schedule.busy_delay_s)
             moments = [at if at > self._woken else again for at in moments]
         return min([*moments, *([closed] if closed else [])], default=None)
-
-    def _drain(self, at: datetime) -> None:
-        self._let_everything_end()
-        self.fleet.scheduler.drain(at.isoformat())
-        self._planner.drained()
-        self._let_everything_end()
 
     def _wake(self, at: datetime) -> None:
         """Held signals and follow-ups whose moment has come; in order one by one, whatever the number of workers."""
@@ -187,6 +235,7 @@ class Replay:
         interval = timedelta(seconds=self.fleet.settings.orchestrator.batch_interval_seconds)
         at = last + interval
         self._drain(at)
+        self._let_everything_end()
         rounds, before = 0, self._unfinished()
         while any(before):
             due = self._next_due(None)
@@ -215,18 +264,17 @@ class Replay:
 
     def _legs(self, post: Recorded, body: bytes | Failure) -> tuple[Leg, ...]:
         """Where the post's legs will go, as the router decides; none for one that could not be analyzed."""
-        if not self._take(post, body) or isinstance(body, Failure):
+        if isinstance(body, Failure):
             return ()
         settings = self.fleet.settings
         return route(post_of(body), post.at, DenyList(), settings.router, settings.orchestrator.immediate_threshold)
 
-    def _take(self, post: Recorded, body: bytes | Failure) -> bool:
-        """Hand it over with the next chunk; False after it was kept as a dead letter."""
+    def _take(self, post: Recorded, body: bytes | Failure) -> None:
+        """Hand it over with the next chunk, or keep it as a dead letter."""
         if isinstance(body, Failure):
             self._intake.refuse("analyzer", "analyzer_error", body.words, post.line)
-            return False
-        self._pending.append((post.message_id, body))
-        return True
+        else:
+            self._pending.append((post.message_id, body))
 
     def _push(self) -> None:
         self._intake.append_bodies(self._pending)
@@ -236,6 +284,7 @@ class Replay:
         """Push what is pending, then wait until it is routed and no job is left."""
         self._push()
         self._wait(lambda undone: undone.is_idle)
+        self._begun = self._quiet_until = None
 
     def _wait(self, condition: Callable[[Undone], bool]) -> None:
         deadline = time.monotonic() + STUCK_AFTER_S
@@ -247,7 +296,7 @@ class Replay:
             if time.monotonic() > deadline:
                 raise FleetError(
                     f"the fleet made no progress for {STUCK_AFTER_S:g} s: {undone.messages} messages and "
-                    f"{undone.jobs} jobs are waiting; look at the children's logs in the data folder"
+                    f"{undone.jobs + undone.batches} jobs are waiting; look at the children's logs in the data folder"
                 )
         self._undone = undone
 
@@ -294,6 +343,11 @@ class Replay:
         )
         fills = [f"{f.symbol} {f.side} {f.quantity} {f.price} {f.at} {f.role}" for f in self.fleet.ledger.fills()]
         return sha256("\n".join([*ends, *fills]).encode()).hexdigest()[:16]
+
+
+def decides_at_once(legs: Iterable[Leg]) -> bool:
+    """Whether one of a post's legs is urgent."""
+    return any(leg.fate is Fate.URGENT for leg in legs)
 
 
 def count_outcomes(tally: dict[str, int]) -> dict[str, Any]:

@@ -88,17 +88,34 @@ def test_the_symbols_that_could_agree_are_named_with_their_window() -> None:
     assert planner.suspects == {"AAPL"}
 
 
-def test_a_window_that_was_left_alone_is_overdue_before_its_look_back_is_gone() -> None:
-    """Kept a day, 12:01:00 - 900 s + 86,400 s - 60 s = 11:45:00 of the next day; a drain settles it."""
+def test_a_window_that_was_left_alone_is_overdue_after_half_the_time_that_votes_are_kept() -> None:
+    """Kept a day: from 12 h after 12:01:00 on, where no window is open; a drain settles it."""
     planner = a_planner()
     planner.follow(legs(1))
     assert not planner.overdue(later(86_400))
     planner.closes_before(later(3_600))
 
-    assert not planner.overdue(later(86_400 - 900 - 0.001))
-    assert planner.overdue(later(86_400 - 900))
+    assert not planner.overdue(later(60 + 43_200 - 0.001))
+    assert planner.overdue(later(60 + 43_200))
     planner.drained()
     assert not planner.overdue(later(90_000))
+
+
+def test_no_window_is_cut_in_two_before_a_look_back_would_be_gone() -> None:
+    """12:01:00 - 900 s + 86,400 s - 60 s = 11:45:00 of the next day: then even in the middle of a window."""
+    planner = a_planner()
+    planner.follow(legs(1))
+    planner.closes_before(later(3_600))
+    planner.follow(legs(2, at=later(86_400 - 920)))
+
+    assert planner.prunes_from == later(86_400 - 900)
+    assert not planner.overdue(later(86_400 - 900 - 0.001))
+    assert planner.overdue(later(86_400 - 900))
+
+
+def test_nothing_is_pruned_that_nobody_looks_back_on() -> None:
+    """Without a window that was left alone there is no such moment, not in a thousand years."""
+    assert a_planner().prunes_from > NOON.replace(year=3014)
 
 
 def test_votes_of_two_symbols_do_not_add_up() -> None:
