@@ -15,10 +15,15 @@ from typing import Final
 
 import pytest
 
+from config.settings import load_settings
+from pipeline.models import Outcome
 from tests.accounts import ROOT, Container, Guarded, composition, environment, guarded_server, start, until
 from tests.conftest import free_port
+from tests.delivery import a_message, routed
 from tests.tls import CA, tls_door
 from workers.accounts import Server, write_accounts
+from workers.adapters.rq_factory import IMMEDIATE
+from workers.wiring import Runtime
 
 pytestmark = pytest.mark.timeout(1_200)  # eight processes on a machine that may be very busy
 PROCESSES: Final = (
@@ -58,11 +63,17 @@ class Composition:
         }
         self.containers: list[Container] = []
 
-    def again(self, name: str) -> Container:
-        """Another container of the service."""
-        folder = self._folder / f"{name}-{len(self.containers)}"
-        self.containers.append(start(name, self._services[name], folder, self._door))
+    def again(self, name: str, *words: str) -> Container:
+        """Another container of the service, with more words behind its command."""
+        folder, service = self._folder / f"{name}-{len(self.containers)}", self._services[name]
+        more = {**service, "command": [*service["command"], *words]}
+        self.containers.append(start(name, more, folder, self._door))
         return self.containers[-1]
+
+    def runtime(self, service: str) -> Runtime:
+        """The service's fleet in this process, under the account that may do anything."""
+        environ = environment(self._services[service], self._folder / "admin", self._door)
+        return Runtime(load_settings(environ=environ | {"FLEET_REDIS_URL": self._door.url("admin")}))
 
     def one(self, name: str) -> Container:
         """The first that still runs."""
@@ -75,6 +86,11 @@ class Composition:
         done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{service} {words}: {done.stderr}"
         return done.stdout
+
+    def workers(self, queue: str) -> int:
+        """RQ's workers on the queue."""
+        with self.server.client("operator") as looker:
+            return len(list(looker.smembers(f"rq:workers:{queue}")))
 
     def words(self) -> str:
         """The end of every log."""
@@ -139,9 +155,10 @@ def test_a_healthcheck_fails_once_its_process_is_stuck(up: Composition, name: st
 
 
 def test_a_process_may_be_scaled_and_killed(up: Composition) -> None:
-    """`--scale worker-immediate=2`, `docker kill` of one, and it comes back: the fleet goes on."""
-    second = up.again("worker-immediate")
+    """`--scale worker-immediate=2`, one of them with two processes; `docker kill` of one, and it comes back."""
+    second = up.again("worker-immediate", "-n", "2")
     until(second.healthy, why=up.words)
+    until(lambda: up.workers("immediate") >= 3, why=up.words)
     for name in ("collector", "worker-immediate"):
         up.one(name).process.kill()
         until(up.again(name).healthy, why=up.words)
@@ -157,6 +174,21 @@ def test_people_look_and_act_under_accounts_of_their_own(up: Composition) -> Non
     up.fleet("control", "flatten", "--why", "drill")
 
     assert "ACTIVE" in up.fleet("control", "resume", "--why", "drill")
+
+
+def test_what_died_three_times_is_queued_again_by_who_may_act(up: Composition) -> None:
+    """A body that nobody can read is mended: `fleet dead` shows the leg, `fleet requeue` brings it to its end."""
+    fleet, post = up.runtime("worker-immediate"), a_message("mended", symbols=("ZELK",), confidence=0.95)
+    leg, body = "mended:ZELK", fleet.keys.message("mended")
+    fleet.client.set(body, "{}", ex=1000)
+    fleet.backlog.accept([routed(post)])
+    fleet.queues.enqueue(IMMEDIATE, "trade", "urgent-mended-ZELK", ("mended", "ZELK"), f"urgent {leg}")
+    until(lambda: fleet.journal.outcome(leg) is Outcome.ERROR, why=up.words)
+    fleet.client.set(body, post.model_dump_json(), ex=1000)
+    assert f"fleet requeue {leg}" in up.fleet("operator", "dead", "--limit", "100")
+
+    assert "attempt 2" in up.fleet("control", "requeue", leg, "--why", "mended")
+    until(lambda: fleet.journal.outcome(leg) not in (Outcome.ERROR, None), why=up.words)
 
 
 def test_nobody_was_refused_anything(up: Composition) -> None:
