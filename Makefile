@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos browser image bench fuzz lint mutation lock clean check-python
+.PHONY: help run test chaos browser image manifests bench fuzz lint mutation lock clean check-python
 
 help:
 	@echo "make run    a recorded day through the whole fleet, with a summary at the end (under a minute)"
@@ -16,6 +16,7 @@ help:
 	@echo "make chaos  SIGKILL at every call of every process, 10,000 legs; outages, poison, soak; sabotage (SEED=n)"
 	@echo "make browser  the dashboard in headless Chromium (Debian: sudo apt-get install chromium fonts-dejavu-core)"
 	@echo "make image  the steps of the image without Docker: its size, its processes as another user, read-only"
+	@echo "make manifests  docker-compose.yml and the Kubernetes manifests against their schemas"
 	@echo "make bench  every promise of speed, each beside a reference of the same round, as one table (ten minutes)"
 	@echo "make fuzz   the property tests with tens of thousands of examples (hours)"
 	@echo "make lint   lint, types and layers only"
@@ -43,6 +44,10 @@ browser: $(VENV)/dev.stamp
 
 image: check-python
 	$(PYTHON) tests/tools/image.py
+
+manifests: $(VENV)/manifests.stamp
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/kubernetes-validate --strict docker/kubernetes/*.yaml
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.benchmarks --page docs/performance.md --json .fleet/bench.json
@@ -91,11 +96,17 @@ $(VENV)/mutation.stamp: $(VENV)/dev.stamp requirements-mutation.lock
 	@$(PIP) install --requirement requirements-mutation.lock
 	@touch $@
 
+$(VENV)/manifests.stamp: $(VENV)/dev.stamp requirements-manifests.lock
+	@echo "installing the pinned schemas (once)"
+	@$(PIP) install --requirement requirements-manifests.lock
+	@touch $@
+
 UV_COMPILE := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dashboard --extra notify --no-header --no-annotate
 lock:
 	$(UV_COMPILE) --group build --upgrade --output-file requirements.lock
 	$(UV_COMPILE) --group build --group dev --constraints requirements.lock --upgrade --output-file requirements-dev.lock
 	$(UV_COMPILE) --group build --group dev --group mutation --constraints requirements-dev.lock --upgrade --output-file requirements-mutation.lock
+	$(UV_COMPILE) --group build --group dev --group manifests --constraints requirements-dev.lock --upgrade --output-file requirements-manifests.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
