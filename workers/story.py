@@ -141,4 +141,5 @@ def _order(order: Document) -> Iterator[str]:
 
 def _end(fields: Document) -> str:
     why = f" by {fields['stage']} {fields['rule']}: observed {fields['observed']}, limit {fields['limit']}"
-    return f"{fields.get('state', 'unknown')}{why if fields.get('rule') else ''} at {fields.get('at', '?')}"
+    when = f" at {fields['at']}" if "at" in fields else ""
+    return f"{fields.get('state', 'unknown')}{why if fields.get('rule') else ''}{when}"

@@ -30,14 +30,17 @@ def row(state: str, rule: str = "", observed: str = "", limit: str = "", **facts
 def test_every_leg_s_outcome_is_written_with_rule_value_and_limit(
     backlog: RedisBacklog, redis_client: redis.Redis
 ) -> None:
-    """An urgent leg, a vote, a symbol outside, a post without symbols; each counted by outcome and rule."""
+    """An urgent leg, a vote, a symbol outside, a post without symbols; each counted by outcome and rule.
+
+    A vote in its list has its time there: a million of them would say it twice.
+    """
     outside = a_message("m1", confidence=0.95, symbols=("AAA", "BBB"))
     tickers = outside.tickers.model_copy(update={"outside": ("ZZZ",)})
     backlog.accept([routed(outside.model_copy(update={"tickers": tickers})), routed(a_message("m2", symbols=()))])
     server: Any = redis_client
-    waiting = {"state": "buffered", "at": NOON.isoformat()}
+    waiting = {"state": "buffered"}
 
-    assert server.hgetall("fleet:outcome:m1:AAA") == {**waiting, "urgent": "1"}
+    assert server.hgetall("fleet:outcome:m1:AAA") == {**waiting, "at": NOON.isoformat(), "urgent": "1"}
     assert server.hgetall("fleet:outcome:m1:BBB") == waiting
     assert server.hgetall("fleet:outcome:m1:ZZZ") == row("no_symbol", "outside_universe", "ZZZ")
     assert server.hgetall("fleet:outcome:m2:-") == row("no_symbol", "no_cashtag", "0 symbols", ">= 1")

@@ -131,7 +131,10 @@ class Keys:
     # ---- outcomes ----
 
     def outcome(self, leg_or_decision_id: str) -> str:
-        """Hash {state, stage, rule, observed, limit, at, decision, urgent}: a leg's or decision's end. TTL 7 days."""
+        """Hash {state, stage, rule, observed, limit, at, decision, urgent}: a leg's or decision's end. TTL 7 days.
+
+        A vote that waits has its state alone.
+        """
         return f"{self.prefix}:outcome:{leg_or_decision_id}"
 
     def decision(self, decision_id: str) -> str:

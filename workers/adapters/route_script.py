@@ -153,7 +153,7 @@ for v, i in ipairs(of) do
       call('HSET', out .. id .. ':' .. symbol, 'state', 'buffered', 'at', isos[i], 'urgent', 1)
       open = open + 1
     else
-      call('HSET', out .. id .. ':' .. symbol, 'state', 'buffered', 'at', isos[i])
+      call('HSET', out .. id .. ':' .. symbol, 'state', 'buffered')
       open = open + 1
     end
   end
