@@ -5,7 +5,7 @@ them. `python -m tests.benchmarks.bench_decide [--rounds N] [--quick]` prints a 
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from pipeline.models import AnalyzedMessage
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.market import AT, many_symbols, symbols
 from tests.benchmarks.plan import Plan, alone
-from tests.benchmarks.rates import Sample, a_fleet, measured, reference
+from tests.benchmarks.rates import a_fleet, measured, reference
 from tests.delivery import a_message
 from workers.wiring import Runtime
 
@@ -45,13 +45,14 @@ def rounds(plan: Plan) -> Iterator[Figure]:
 
 
 def figures(
-    fleet: Runtime, messages: Sequence[AnalyzedMessage], word: str, name: str, base: Sample
+    fleet: Runtime, messages: Sequence[AnalyzedMessage], word: str, name: str, base: Mapping[str, float]
 ) -> Iterator[Figure]:
     """Milliseconds and round trips a decision."""
     with counted() as trips:
         sample = measured("decide", len(messages), fleet.client, lambda: decide(fleet, messages, word))
-    each, ratio = sample.seconds / sample.count, base.count / base.seconds * sample.seconds / sample.count
-    yield Figure("decision", f"decision: {name}, ms", each * 1000, {base.name: ratio}, sample.cpu_us)
+    each = sample.seconds / sample.count
+    ratios = {one: rate * each for one, rate in base.items()}
+    yield Figure("decision", f"decision: {name}, ms", each * 1000, ratios, sample.cpu_us)
     trips_of_measuring = 2
     yield Figure("decision", f"decision: {name}, round trips", (len(trips) - trips_of_measuring) / len(messages))
 

@@ -1,13 +1,17 @@
 """What the benches of bulk work share: a server with its append-only file, and a reference beside each figure.
 
-A busy machine slows everything: read the ratios and the processor time, not the rates of one run. The reference is a
-pipelined RPUSH of 100 from one Python client, which is what the same interpreter and the same server can do at best.
+A busy machine slows everything: read the ratios and the processor time, not the rates of one run. The references are a
+pipelined RPUSH of 100 from one Python client, which is what the same interpreter and the same server can do at best, and
+that of redis-benchmark, the best of the server alone (Debian: sudo apt-get install redis-tools).
 """
 
+import csv
 import logging
+import shutil
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -57,9 +61,25 @@ def measured(name: str, count: int, client: Any, work: Callable[[], object]) -> 
     return Sample(name, count, seconds, spent, _server_cpu(client) - before)
 
 
-def reference(client: Any) -> Sample:
-    """RPUSH of a small word, 100 a round trip."""
+def reference(client: Any) -> dict[str, float]:
+    """RPUSH a second by hundreds a round trip: by one Python client, and by redis-benchmark where it is installed."""
+    return {"RPUSH by hundreds": _pushed(client).rate} | _by_redis_benchmark(client)
 
+
+def _by_redis_benchmark(client: Any) -> dict[str, float]:
+    """What the server can do at best, with its fifty clients in C."""
+    tool = shutil.which("redis-benchmark") or shutil.which("valkey-benchmark")
+    if tool is None:
+        return {}
+    place = client.connection_pool.connection_kwargs
+    asked = ["-t", "rpush", "-n", str(5 * REFERENCE), "-P", str(PIPELINE), "--csv"]
+    words = [tool, "-h", place["host"], "-p", str(place["port"]), *asked]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    client.delete("mylist")
+    return {"redis-benchmark": next(float(row[1]) for row in csv.reader(said.splitlines()) if row[0] == "RPUSH")}
+
+
+def _pushed(client: Any) -> Sample:
     def push() -> None:
         for _ in range(REFERENCE // PIPELINE):
             pipe = client.pipeline(transaction=False)
@@ -125,14 +145,18 @@ def _symbol(number: int) -> str:
     return "".join(reversed(letters))
 
 
-def figure(part: str, name: str, sample: Sample, base: Sample) -> Figure:
-    """Pieces a second, as a ratio to the reference of the same round."""
-    return Figure(part, name, sample.rate, {base.name: sample.rate / base.rate}, sample.cpu_us)
+def figure(part: str, name: str, sample: Sample, base: Mapping[str, float]) -> Figure:
+    """Pieces a second, as a ratio to each reference of the same round."""
+    return Figure(part, name, sample.rate, _ratios(sample, base), sample.cpu_us)
 
 
-def figure_ms(part: str, name: str, sample: Sample, base: Sample) -> Figure:
+def figure_ms(part: str, name: str, sample: Sample, base: Mapping[str, float]) -> Figure:
     """Milliseconds for all of it; the ratio is that of its pieces a second."""
-    return Figure(part, name, sample.seconds * 1000, {base.name: sample.rate / base.rate}, sample.cpu_us)
+    return Figure(part, name, sample.seconds * 1000, _ratios(sample, base), sample.cpu_us)
+
+
+def _ratios(sample: Sample, base: Mapping[str, float]) -> dict[str, float]:
+    return {name: sample.rate / rate for name, rate in base.items()}
 
 
 def _server_cpu(client: redis.Redis) -> float:
