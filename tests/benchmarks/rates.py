@@ -1,7 +1,7 @@
 """What the benches of bulk work share: a server with its append-only file, and a reference beside each figure.
 
 A busy machine slows everything: read the ratios and the processor time, not the rates of one run. The references are a
-pipelined RPUSH of 100 from one Python client, which is what the same interpreter and the same server can do at best, and
+pipelined RPUSH of 100 from one Python client, which is what this interpreter and this server can do at best, and
 that of redis-benchmark, the best of the server alone (Debian: sudo apt-get install redis-tools).
 """
 
