@@ -1,6 +1,6 @@
 """Reads a post: what it says about the market and how surely, which stocks it names, whether it is a promo."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
@@ -8,8 +8,8 @@ from pipeline.lexicon import tokens
 from pipeline.models import AnalyzedMessage, Frozen, Label, Sentiment, SocialMessage
 from pipeline.sentiment import Channel, Model, SentimentModel
 from pipeline.spam import LISTS, SpamSettings, spam_verdict
-from pipeline.subjects import SubjectReader, SubjectSettings, by_symbol
-from pipeline.text import clean, cut, fingerprint_of, is_readable, view
+from pipeline.subjects import Said, SubjectReader, SubjectSettings, by_symbol
+from pipeline.text import View, clean, cut, fingerprint_of, is_readable, view
 from pipeline.tickers import Survey, TickerReader, TickerSettings
 
 
@@ -74,38 +74,45 @@ class LexiconAnalyzer:
         ]
         channels = [self._channel or self._settings.channel(message.source) for message in messages]
         silent = list(map(_is_silent, messages, verdicts))
-        others = list(map(self._each, surveys, verdicts, silent, channels))
-        own = [
-            self._silent if is_silent else each.pop(survey.reading.primary or "", None)
-            for survey, is_silent, each in zip(surveys, silent, others, strict=True)
-        ]
-        whole = [index for index, said in enumerate(own) if said is None]
-        read = iter(self._sentiments([posts[index].text for index in whole], [channels[index] for index in whole]))
-        return [
-            AnalyzedMessage(
-                message=message,
-                sentiment=said or next(read),
-                tickers=survey.reading,
-                fingerprint=fingerprint,
-                spam=spam,
-                by_symbol=each,
+        said = list(map(self._said, surveys, verdicts, silent))
+        read = self._read(posts, said, silent, channels)
+        prints = list(map(fingerprint_of, posts))
+        found: list[AnalyzedMessage] = []
+        for row, (message, survey, spam) in enumerate(zip(messages, surveys, verdicts, strict=True)):
+            each = by_symbol(said[row], read[row].__getitem__, self.model, self._settings.subjects) if said[row] else {}
+            own = self._silent if silent[row] else each.pop(survey.reading.primary or "", None)
+            found.append(
+                AnalyzedMessage(
+                    message=message,
+                    sentiment=own or read[row][posts[row].text],
+                    tickers=survey.reading,
+                    fingerprint=prints[row],
+                    spam=spam,
+                    by_symbol=each,
+                )
             )
-            for message, said, survey, fingerprint, spam, each in zip(
-                messages, own, surveys, list(map(fingerprint_of, posts)), verdicts, others, strict=True
-            )
-        ]
+        return found
 
-    def _each(self, survey: Survey, spam: str | None, is_silent: bool, channel: Channel) -> dict[str, Sentiment]:  # noqa: FBT001
-        """What the post says of single symbols, where that differs from the whole."""
-        settings = self._settings.subjects
-        if is_silent or spam is not None or not settings.per_symbol:
-            return {}
-        said = self._subjects.read(survey)
-        return by_symbol(said, lambda text: self._sentiment(text, channel), self.model, settings) if said else {}
+    def _said(self, survey: Survey, spam: str | None, is_silent: bool) -> dict[str, Said]:  # noqa: FBT001 # of a map
+        """What is to be read of single symbols, where that may differ from the whole."""
+        is_asked = spam is None and not is_silent and self._settings.subjects.per_symbol
+        return self._subjects.read(survey) if is_asked else {}
 
-    def _sentiment(self, text: str, channel: Channel) -> Sentiment:
-        """What one text says."""
-        return self._sentiments((text,), (channel,))[0]
+    def _read(
+        self,
+        posts: Sequence[View],
+        said: Sequence[Mapping[str, Said]],
+        silent: Sequence[bool],
+        channels: Sequence[Channel],
+    ) -> list[dict[str, Sentiment]]:
+        """The sentiment of each post that is read at all, and of each of its clauses, by text."""
+        asked = [(row, post.text) for row, post in enumerate(posts) if not silent[row]]
+        asked += [(row, what.text) for row, each in enumerate(said) for what in each.values() if what.text]
+        found: list[dict[str, Sentiment]] = [{} for _ in posts]
+        told = self._sentiments([text for _, text in asked], [channels[row] for row, _ in asked])
+        for (row, text), sentiment in zip(asked, told, strict=True):
+            found[row][text] = sentiment
+        return found
 
     def _sentiments(self, texts: Sequence[str], channels: Sequence[Channel]) -> list[Sentiment]:
         """What texts say; neutral with confidence 0 where there are no words to read."""

@@ -64,6 +64,8 @@ _SPELLED: dict[str, Callable[[str], str]] = {
 
 def _spelled(raw: str) -> str:
     """The token for what stands in the text."""
+    if raw.isascii() and raw.isalpha():
+        return raw[:_LONGEST_WORD]
     match = _TOKEN.match(raw)
     kind = "word" if match is None else match.lastgroup or "word"
     return _SPELLED[kind](raw)[:_LONGEST_WORD]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 _LETTERS = bytes(code if code in b"abcdefghijklmnopqrstuvwxyz" else ord(" ") for code in range(256))
 # Letters written as digits and signs, or spaced out: whoever writes a word of promos so hides it from filters.
 _HIDDEN = re.compile(r"(?<![\w@$#./])[a-z]+[0134@!][a-z0134@!]*(?![\w@./])")
-_HINT = re.compile(r"[a-z][0134@!][a-z0134]")
+_HINT = re.compile(r"[0134@!](?<=[a-z].)[a-z0134]")
 _SPACED = re.compile(r"(?<!\S)(?:[a-z] ){4,}[a-z](?!\S)")
 _PLAIN = str.maketrans("0134@!", "oieaai")
 _SINGLE = frozenset("abcdefghijklmnopqrstuvwxyz")
