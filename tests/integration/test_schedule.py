@@ -193,9 +193,9 @@ class Forgetless(RedisFollowUps):
         """Never happened."""
 
 
-def test_asking_again_moves_a_follow_up_later(fleet: Runtime) -> None:
-    """Rule: one signal, one follow-up."""
-    for seconds in (5, 10):
+def test_asking_again_moves_a_follow_up_later_and_never_back(fleet: Runtime) -> None:
+    """Rule: one signal, one follow-up; a run that stood still asks for a moment whose job has run, in vain."""
+    for seconds in (5, 10, 5):
         fleet.followups.add(IMMEDIATE, "trade", ("m1", "ZELK"), later(seconds))
 
     assert fleet.followups.next_due_ms() == int(later(10).timestamp() * 1000)

@@ -204,7 +204,7 @@ class MemoryFollowUps:
 
     def add(self, queue: str, job: str, args: Sequence[object], due: datetime) -> None:
         raw = orjson.dumps({"queue": queue, "job": job, "args": list(args)}).decode()
-        self.waiting[raw] = to_ms(due)
+        self.waiting[raw] = max(to_ms(due), self.waiting.get(raw, 0))
 
     def due(self, now: datetime, at_most: int = 500) -> list[FollowUp]:
         rows = sorted((at, raw) for raw, at in self.waiting.items() if at <= to_ms(now))

@@ -55,9 +55,12 @@ class RedisFollowUps:
         self._done = client.register_script(DONE)
 
     def add(self, queue: str, job: str, args: Sequence[object], due: datetime) -> None:
-        """Ask for the job at `due`; asking again moves it later."""
+        """Ask for the job at `due`; asking again moves it later, never back.
+
+        A run that stood still asks for a moment whose job has run already, and would be asked for in vain.
+        """
         member = orjson.dumps({"v": 1, "queue": queue, "job": job, "args": list(args)}).decode()
-        self._redis.zadd(self._keys.followups(), {member: to_ms(due)})
+        self._redis.zadd(self._keys.followups(), {member: to_ms(due)}, gt=True)
 
     def due(self, now: datetime, at_most: int = 500) -> list[FollowUp]:
         """Those whose time has come, oldest first; they stay until `done`."""
