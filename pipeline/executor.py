@@ -10,7 +10,7 @@ from decimal import ROUND_FLOOR, Decimal
 
 from pydantic import Field
 
-from pipeline.errors import FleetError, TakenOverError
+from pipeline.errors import FleetError, TakenOverError, TransientError
 from pipeline.models import (
     BracketOrder,
     Direction,
@@ -146,8 +146,9 @@ class TradeExecutor:
         execution: int | None = None,
         ask_again: Callable[[], GateVerdict] | None = None,
     ) -> ExecutionResult:
-        """What became of the order. Never raises: a failure before the request is an error, after it `unknown`.
+        """What became of the order. A failure before the request is an error, after it `unknown`.
 
+        Raises TransientError, and nothing else, before the request only: a later run of the decision does it again.
         `execution` is the run's id, None where nobody else runs the decision. `ask_again` is the gate's last look,
         right before SENT. Where nothing was sent the risk is given back here, unless a newer run needs it: that is
         the refusal `taken_over`, and no end of the decision.
@@ -158,6 +159,8 @@ class TradeExecutor:
             result = self._execute(order, reservation, last_look)
         except TakenOverError as error:
             return _refused(self._bracket(recommendation, reservation, gate, as_of), _no(TAKEN_OVER, str(error), ""))
+        except TransientError:
+            raise
         except Exception as error:  # noqa: BLE001 - the stage's contract: a failure is a result, nothing was sent
             self._give_back(reservation, execution)
             return _failed("", reservation.symbol, reservation.side, error)

@@ -105,7 +105,7 @@ class RiskManager:
         """The risk that was set aside for this decision, or the first rule that refused it.
 
         Idempotent by decision id. Raises SymbolBusyError when another decision holds the symbol, TakenOverError when
-        a newer execution runs this one, TransientError when the ledger cannot be asked.
+        a newer execution runs this one, TransientError when control or ledger cannot be asked: nothing is set aside.
         """
         state = self._permission(recommendation)
         if isinstance(state, Refusal):
@@ -167,13 +167,10 @@ class RiskManager:
     # ---- permission --------------------------------------------------------------------------------------
 
     def _permission(self, recommendation: TradeRecommendation) -> TradingState | Refusal:
-        """The trading state, or why nobody may trade this now."""
+        """The trading state, or why nobody may trade this now. Raises TransientError: unknown is no permission."""
         signal = recommendation.signal
-        try:
-            state = self._control.trading_state()
-            denied = self._control.denied(signal.symbol, signal.authors)
-        except TransientError:
-            return _refuse("trading_state", "unknown", TradingState.ACTIVE)
+        state = self._control.trading_state()
+        denied = self._control.denied(signal.symbol, signal.authors)
         if state is TradingState.HALTED:
             return _refuse("trading_state", state, TradingState.ACTIVE)
         return _refuse("denied", denied, "not on a deny-list") if denied is not None else state

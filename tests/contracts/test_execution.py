@@ -417,7 +417,10 @@ def test_a_decision_given_up_after_its_order_was_sent_ends_with_the_order(vault:
 
 
 def test_a_lost_answer_to_sent_gives_nothing_back(vault: Vault) -> None:
-    """SENT was written, the connection broke: whether it was written is unknown, so the risk stays set aside."""
+    """SENT was written, the connection broke: whether it was written is unknown, so the risk stays set aside.
+
+    The repetition finds it sent, and asks the venue for it.
+    """
     worker, mark_sent = Worker(active(vault)), vault.intents.mark_sent
 
     def answer_lost(*args: object, **facts: object) -> None:
@@ -426,7 +429,9 @@ def test_a_lost_answer_to_sent_gives_nothing_back(vault: Vault) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vault.intents, "mark_sent", answer_lost)
-        worker.decide()
+        with pytest.raises(TransientError):
+            worker.decide()
+    worker.decide()
 
     assert (worker.orders, len(vault.ledger.reservations())) == ([], 1)
     assert vault.journal.outcome(LEG) is Outcome.SUBMITTED

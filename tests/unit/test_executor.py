@@ -1,6 +1,8 @@
 """The executor: at most one order per decision, whatever fails, and never an exception."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -42,6 +44,15 @@ def state(desk: Desk, result: ExecutionResult) -> str | None:
     """The state of the intent behind a result."""
     intent = desk.intents.get(result.client_order_id)
     return intent.state if intent is not None else None
+
+
+@contextmanager
+def unasked(desk: Desk) -> Iterator[None]:
+    """Control cannot be asked within the block, which the run inside meets."""
+    desk.control.fails = True
+    with pytest.raises(TransientError):
+        yield
+    desk.control.fails = False
 
 
 # ---- the order ---------------------------------------------------------------------------------------
@@ -129,10 +140,8 @@ def test_a_signal_may_be_sent_until_it_expires(late: int, sent: int) -> None:
 def test_an_order_that_waited_for_its_worker_is_as_old_as_the_worker_says() -> None:
     """NEW was written in time; who resumes it later asks the age of the later moment."""
     desk = Desk()
-    desk.control.fails = True
-    desk.execute(signal=a_signal(expires_at=NOW))
-    desk.control.fails = False
-    desk.reserve()
+    with unasked(desk):
+        desk.execute(signal=a_signal(expires_at=NOW))
     result = desk.execute(signal=a_signal(expires_at=NOW), as_of=NOW + timedelta(seconds=1))
 
     assert result.refusal is not None
@@ -164,10 +173,8 @@ def test_a_gate_that_closed_since_does_not_take_a_sent_order_back() -> None:
 def test_a_crash_before_sent_is_resumed_with_the_order_that_was_written() -> None:
     """NEW was written with 5 shares; the gate is wider now, the order stays."""
     desk = Desk()
-    desk.control.fails = True
-    assert desk.execute(an_open_gate("0.5")).error is not None
-    desk.control.fails = False
-    desk.reserve()
+    with unasked(desk):
+        desk.execute(an_open_gate("0.5"))
     result = desk.execute(an_open_gate("1"))
 
     assert [o.quantity for o in desk.broker.submitted] == [5]
@@ -202,11 +209,26 @@ def test_a_rejection_is_reported() -> None:
 def test_a_failure_before_the_request_is_an_error_and_gives_the_risk_back() -> None:
     """Nothing left the house."""
     desk = Desk()
-    desk.control.fails = True
-    result = desk.execute()
 
-    assert (result.error, result.unknown) == ("TransientError: no answer", False)
+    def broken() -> GateVerdict:
+        raise ValueError("out of bounds")
+
+    result = desk.execute(ask_again=broken)
+
+    assert (result.error, result.unknown) == ("ValueError: out of bounds", False)
     assert (desk.broker.submitted, desk.reserved) == ([], {})
+
+
+def test_what_cannot_be_asked_before_the_request_is_asked_again_by_a_later_run() -> None:
+    """An outage is no end: nothing was sent, the risk stays set aside, and the repetition sends the order once."""
+    desk = Desk()
+    with unasked(desk):
+        desk.execute()
+    assert (desk.broker.submitted, desk.reserved) == ([], {"AAA": D(1000)})
+    desk.execute()
+    desk.execute()
+
+    assert [order.decision_id for order in desk.broker.submitted] == ["d-AAA"]
 
 
 def test_a_calendar_that_fails_is_an_error_not_an_exception() -> None:
@@ -425,10 +447,12 @@ def test_a_closed_gate_without_a_reason_is_refused_as_closed() -> None:
 
 def test_a_failure_before_the_request_names_no_order_and_no_shares() -> None:
     """Nothing left the house."""
-    desk = Desk()
-    desk.control.fails = True
 
-    assert desk.execute() == ExecutionResult("", "AAA", Side.BUY, 0, None, error="TransientError: no answer")
+    def broken() -> GateVerdict:
+        raise ValueError("out of bounds")
+
+    expected = ExecutionResult("", "AAA", Side.BUY, 0, None, error="ValueError: out of bounds")
+    assert Desk().execute(ask_again=broken) == expected
 
 
 def test_an_answer_that_cannot_be_kept_says_so() -> None:

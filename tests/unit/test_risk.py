@@ -126,17 +126,27 @@ def test_an_account_without_equity_is_refused() -> None:
 # ---- permission --------------------------------------------------------------------------------------
 
 
+def test_permission_that_cannot_be_asked_is_none_and_decides_nothing() -> None:
+    """Fail closed: nothing is set aside; the check is repeated when the control keys answer again."""
+    desk = Desk(control=FakeControl(fails=True))
+    with pytest.raises(TransientError):
+        desk.check()
+    assert not desk.ledger.reservations()
+    desk.control.fails = False
+
+    assert isinstance(desk.check(), Reservation)
+
+
 @pytest.mark.parametrize(
     ("control", "name"),
     [
         (FakeControl(TradingState.HALTED), "trading_state"),
         (FakeControl(TradingState.REDUCING), "trading_state"),
-        (FakeControl(fails=True), "trading_state"),
         (FakeControl(deny="symbol:AAA"), "denied"),
     ],
 )
 def test_nobody_trades_without_permission(control: FakeControl, name: str) -> None:
-    """Halted, reducing, not to be asked, denied: each alone refuses."""
+    """Halted, reducing, denied: each alone refuses."""
     answer = Desk(control=control).check()
 
     assert rule(answer) == name
@@ -489,7 +499,6 @@ IN_SESSIONS = RiskSettings(max_quote_age_s=None, max_quote_sessions=0)
 @pytest.mark.parametrize(
     ("desk", "expected"),
     [
-        (Desk(control=FakeControl(fails=True)), ("trading_state", "unknown", "ACTIVE")),
         (Desk(control=FakeControl(TradingState.HALTED)), ("trading_state", "HALTED", "ACTIVE")),
         (Desk(control=FakeControl(TradingState.REDUCING)), ("trading_state", "REDUCING", "ACTIVE")),
         (Desk(control=FakeControl(deny="symbol:AAA")), ("denied", "symbol:AAA", "not on a deny-list")),
