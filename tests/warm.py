@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,6 +65,10 @@ class Play:
     def tell(self, job_id: str) -> None:
         """A job that waits to be told ends now."""
         self.client.set(f"told:{job_id}", 1)
+
+    def kill(self, process: int) -> None:
+        """End the process a job runs in."""
+        os.kill(process, signal.SIGKILL)
 
     def is_asked_to_end(self, job_id: str) -> bool:
         """Whether the job's worker has heard the wish."""

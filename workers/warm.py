@@ -9,8 +9,7 @@ waits: the worker is free at that moment, so it holds nothing that another could
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 from uuid import uuid4
@@ -31,16 +30,16 @@ from workers.adapters.leases import RENEW_EVERY_S, Leases
 from workers.adapters.redis_edge import is_away
 from workers.adapters.rq_guard import GuardedQueue
 from workers.adapters.rq_scripts import JobBooks
-from workers.adapters.stable import Horse, Stable, StableError
+from workers.adapters.stable import Stable, StableError
 from workers.liveness import Liveness
 from workers.measures import JOBS
+from workers.runs import Run, facts, outlived
 from workers.stop import Stop
 
 IDLE_S: Final = 1.0  # a wish to stop or a suspension is noticed within that
+ASIDE_LOOK_S: Final = 0.1  # same, for the end of a job that was set aside
 BEAT_S: Final = 1.0
-OVERTIME_S: Final = 1.0  # for the alarm inside the horse, before its worker kills it
 FIRST_PAUSE_S: Final = 0.5
-ENDS: Final[dict[int | None, str]] = {DONE: "done", FAILED: "failed", AGAIN: "again"}
 LONGEST_PAUSE_S: Final = 5.0
 
 log = structlog.get_logger()
@@ -59,10 +58,14 @@ class WarmWorker(Worker):
         leases: Leases,
         liveness: Liveness | None = None,
         pulse: Callable[[], None] = lambda: None,
+        aside_after_s: float = 3.0,
+        most_aside: int = 0,
         **options: Any,
     ) -> None:
         """`stable` was made before this process had threads or connections; it is closed with the worker.
 
+        A job that takes longer than `aside_after_s` is set aside: it goes on in its horse, and the worker takes the
+        next; so many at a time (`most_aside`).
         `liveness` is marked while the worker looks for jobs, waits for one to end, or for Redis; `pulse` is called
         wherever it gives a sign of life.
         """
@@ -73,7 +76,10 @@ class WarmWorker(Worker):
         self._pulse = pulse
         self._books = JobBooks(self.connection, queue, self.key, self.name, leases)
         self._wish = Stop()
-        self._horse: Horse | None = None
+        self._run: Run | None = None
+        self._aside: list[Run] = []
+        self._aside_after_s = aside_after_s
+        self._most_aside = most_aside
         self._next: Job | None = None
         self._not_suspended = False
         self._fresh_until = 0.0
@@ -85,7 +91,7 @@ class WarmWorker(Worker):
         """Wait while workers are suspended; not asked again when the end of the last job told."""
         known, self._not_suspended = self._not_suspended or self._next is not None, False
         if not known:
-            with _outlived("suspension"):
+            with outlived("suspension"):
                 super().check_for_suspension(burst)
 
     @property
@@ -106,6 +112,7 @@ class WarmWorker(Worker):
         pause = FIRST_PAUSE_S
         while True:
             self._liveness.mark()
+            self._tend_aside()
             if self._stop_requested:
                 raise StopRequested
             try:
@@ -125,7 +132,7 @@ class WarmWorker(Worker):
     def _await_job(self, *, block: bool) -> tuple[Job, Queue] | None:
         taken: Any = self.queue_class.dequeue_any(
             [self._queue],
-            IDLE_S if block else None,  # type: ignore[arg-type] # Redis waits for parts of a second too
+            (ASIDE_LOOK_S if self._aside else IDLE_S) if block else None,  # type: ignore[arg-type] # parts of a second too
             connection=self.connection,
             job_class=self.job_class,
             serializer=self.serializer,
@@ -145,7 +152,7 @@ class WarmWorker(Worker):
         if pipeline is not None or timeout is not None:
             super().heartbeat(timeout, pipeline)
         elif not fresh:
-            with _outlived("heartbeat"):
+            with outlived("heartbeat"):
                 super().heartbeat(timeout, pipeline)
                 self._pulse()
             return
@@ -155,7 +162,7 @@ class WarmWorker(Worker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Have the job run and write down how it ended; in an outage that outlasts all patience its lease ends."""
-        with _outlived("job"):
+        with outlived("job"):
             self._execute(job, queue)
 
     def _execute(self, job: Job, queue: Queue) -> None:
@@ -168,19 +175,20 @@ class WarmWorker(Worker):
         if execution is None:
             log.warning("job.disowned", job_id=job.id)
             return
-        began = time.monotonic()
-        self._horse, self._horse_pid = horse, horse.pid
-        horse.tell(JOB, job.id.encode(), *_facts(job))
+        run = Run(job, queue, execution, horse, job.timeout or Queue.DEFAULT_TIMEOUT)
+        self._run, self._horse_pid = run, horse.pid
+        horse.tell(JOB, job.id.encode(), *facts(job))
         try:
-            overdue = self._watch(job, execution, horse)
-        except redis.RedisError:
-            self._stable.kill(horse)
+            ended = self._watch(run)
+        except BaseException as error:
+            self.executions.pop(execution.id, None)
+            if isinstance(error, redis.RedisError):
+                self._stable.kill(horse)
             raise
         finally:
-            self._horse, self._horse_pid = None, 0
-            self.executions.pop(execution.id, None)
-        self._measure(job, horse, time.monotonic() - began)
-        self._end(job, queue, execution, horse, overdue=overdue)
+            self._run, self._horse_pid = None, self._aside[0].horse.pid if self._aside else 0
+        if ended:
+            self._conclude(run)
 
     def _begin(self, job: Job) -> Execution | None:
         """Write down that the job begins; None when it is not this worker's any more."""
@@ -196,38 +204,72 @@ class WarmWorker(Worker):
         job._status = JobStatus.STARTED  # noqa: SLF001 - what the script wrote
         return execution
 
-    def _watch(self, job: Job, execution: Execution, horse: Horse) -> bool:
-        """Wait for the job's end with signs of life; one that passes its time-out is killed. Whether it was.
+    def _watch(self, run: Run) -> bool:
+        """Wait for the job's end with signs of life; whether it came. False: the job was set aside."""
+        aside_at = run.began + self._aside_after_s
+        while not self._has_ended(run, aside_at - time.monotonic()):
+            self._tend_aside()
+            is_full = len(self._aside) >= self._most_aside or self._stop_requested or run.overdue
+            if time.monotonic() >= aside_at and not is_full:
+                log.warning("job.parked", job_id=run.job.id, after_s=self._aside_after_s)
+                self._stable.set_aside(run.horse)
+                self._aside.append(run)
+                run.aside = True
+                return False
+            aside_at = max(aside_at, time.monotonic() + ASIDE_LOOK_S) if is_full else aside_at
+        return True
 
-        So is one whose lease was lost: somebody else runs the job now.
+    def _has_ended(self, run: Run, seconds: float) -> bool:
+        """Wait so long at most, with a sign of life each second; whether the job has ended.
+
+        One that passes its time-out is killed. So is one whose lease was lost: somebody else runs the job now.
         """
-        began = time.monotonic()
-        deadline = began + (job.timeout or Queue.DEFAULT_TIMEOUT) + OVERTIME_S
-        renewal, overdue = began + RENEW_EVERY_S, False
-        while not self._stable.await_answer(horse, min(deadline, renewal) - time.monotonic()):
-            self._liveness.mark()
-            if time.monotonic() >= deadline:
-                overdue, deadline = True, float("inf")
-                self._stable.kill(horse)
-            if time.monotonic() >= renewal:
-                renewal = time.monotonic() + RENEW_EVERY_S
-                if self._books.renew(job, execution, self.get_heartbeat_ttl(job)):
-                    self._say_stop()
-                else:
-                    renewal = float("inf")
-                    self._stable.kill(horse)
-        return overdue
+        if self._stable.await_answer(run.horse, min(seconds, run.next_look - time.monotonic())):
+            return True
+        self._liveness.mark()
+        if time.monotonic() >= run.deadline:
+            run.overdue, run.deadline = True, float("inf")
+            self._stable.kill(run.horse)
+        if time.monotonic() >= run.renewal:
+            run.renewal = time.monotonic() + RENEW_EVERY_S
+            if self._books.renew(run.job, run.execution, self.get_heartbeat_ttl(run.job)):
+                self._say_stop()
+            else:
+                run.renewal = float("inf")
+                self._stable.kill(run.horse)
+        return False
 
-    def _measure(self, job: Job, horse: Horse, seconds: float) -> None:
-        """How long the job took, by our function's name and the way it ended."""
-        end = ENDS.get(horse.answer[0] if horse.answer else None, "died")
-        JOBS.labels(self._queue.name, str(job.func_name).rpartition(".")[2], end).observe(seconds)
+    def _tend_aside(self, seconds: float = 0.0) -> None:
+        """What was set aside lives, and ends, beside the worker's other work."""
+        for run in list(self._aside):
+            with outlived("job set aside"):
+                try:
+                    ended = self._has_ended(run, seconds)
+                except redis.RedisError:
+                    self.executions.pop(run.execution.id, None)
+                    self._set_down(run)
+                    raise
+                if ended:
+                    self._set_down(run)
+                    self._conclude(run)
 
-    def _end(self, job: Job, queue: Queue, execution: Execution, horse: Horse, *, overdue: bool) -> None:
+    def _set_down(self, run: Run) -> None:
+        """Its horse runs no other job."""
+        self._aside.remove(run)
+        self._stable.dismiss(run.horse)
+
+    def _conclude(self, run: Run) -> None:
+        """Measure the job, and write down how it ended."""
+        self.executions.pop(run.execution.id, None)
+        JOBS.labels(self._queue.name, run.function, run.end).observe(time.monotonic() - run.began)
+        self._end(run)
+
+    def _end(self, run: Run) -> None:
         """Write down how the job ended."""
-        kind, parts = horse.answer or (None, [])
+        job, queue, execution = run.job, run.queue, run.execution
+        kind, parts = run.horse.answer or (None, [])
         if kind == DONE:
-            self._finish(job, queue, execution, parts[0] if parts else None)
+            self._finish(run, parts[0] if parts else None)
             return
         job.ended_at = now()
         if not self._books.owns(execution):
@@ -241,17 +283,20 @@ class WarmWorker(Worker):
             log.error("job.failed", job_id=job.id, func=job.func_name, error=text)
             self.handle_job_failure(job, queue, exc_string=text, execution=execution)
         else:
-            self._end_without_answer(job, queue, execution, horse, overdue=overdue)
-        self.set_state(WorkerStatus.IDLE)
+            self._end_without_answer(run)
+        if not run.aside:
+            self.set_state(WorkerStatus.IDLE)
 
-    def _finish(self, job: Job, queue: Queue, execution: Execution, value: bytes | None) -> None:
+    def _finish(self, run: Run, value: bytes | None) -> None:
         """The job returned. The next one is taken in the same step, when there is nothing else to be done first."""
+        job, queue, execution = run.job, run.queue, run.execution
         ttl = job.get_result_ttl(self.default_result_ttl)
-        take = not self._stop_requested
+        take = not (self._stop_requested or run.aside)
         told = self._books.finish(job, execution, value, ttl, self.worker_ttl + 60, take=take)
         self._fresh_until = time.monotonic() + BEAT_S
-        self._state, self.last_heartbeat = WorkerStatus.IDLE, now()
-        self._not_suspended = not told.suspended
+        self.last_heartbeat, self._not_suspended = now(), not told.suspended
+        if not run.aside:
+            self._state = WorkerStatus.IDLE
         if not told.ours:
             log.warning("job.disowned", job_id=job.id)
         if told.dependents:
@@ -266,8 +311,9 @@ class WarmWorker(Worker):
         if execution is not None:
             self._books.release(execution, pipeline)
 
-    def _end_without_answer(self, job: Job, queue: Queue, execution: Execution, horse: Horse, *, overdue: bool) -> None:
+    def _end_without_answer(self, run: Run) -> None:
         """The horse died over the job: stopped by a command, killed at the deadline, or ended by itself."""
+        job, queue, execution, horse, overdue = run.job, run.queue, run.execution, run.horse, run.overdue
         if self._stopped_job_id == job.id:
             self._handle_stopped_job(job, queue, execution)
             return
@@ -290,25 +336,28 @@ class WarmWorker(Worker):
         self._wish.set()
 
     def kill_horse(self, sig: signal.Signals = SHUTDOWN_SIGNAL) -> None:  # noqa: ARG002 - there is one way
-        """End the horse that works, and what it started."""
-        if self._horse is not None:
-            self._stable.kill(self._horse)
+        """End the horses that work, and what they started; only that of a job which is to be stopped, if one is."""
+        runs = [*([self._run] if self._run else []), *self._aside]
+        for run in [run for run in runs if self._stopped_job_id in (None, run.job.id)]:
+            self._stable.kill(run.horse)
 
     def wait_for_horse(self) -> tuple[None, None, None]:
         """Closing the stable waits for all."""
         return None, None, None
 
     def teardown(self) -> None:
-        """Put back what was taken and not begun, end the horses, leave the books."""
+        """Put back what was taken and not begun, wait for what was set aside, end the horses, leave the books."""
         job, self._next = self._next, None
-        log.info("worker.drained", given_back=int(job is not None), left_running=len(self.executions))
         try:
             if job is not None:
-                with _outlived("give back"):
+                with outlived("give back"):
                     self._books.give_back(job)
+            while self._aside:
+                self._tend_aside(ASIDE_LOOK_S)
         finally:
+            log.info("worker.drained", given_back=int(job is not None), left_running=len(self.executions))
             self._stable.close()
-            with _outlived("farewell"):
+            with outlived("farewell"):
                 super().teardown()  # type: ignore[no-untyped-call]
 
     def _say_stop(self) -> None:
@@ -316,20 +365,3 @@ class WarmWorker(Worker):
         if self._stop_requested and not self._stop_said:
             self._stop_said = True
             self.set_shutdown_requested_date()  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def _outlived(what: str) -> Iterator[None]:
-    """An outage of Redis that lasts longer than the client's patience ends what was begun, not the worker."""
-    try:
-        yield
-    except redis.RedisError as error:
-        if not is_away(error):
-            raise
-        log.warning("outage.outlived", during=what, error=type(error).__name__)
-
-
-def _facts(job: Any) -> list[bytes]:
-    """The job's hash as it was judged, with what its beginning changed."""
-    begun = {b"status": b"started", b"worker_name": job.worker_name.encode()}
-    return [part for pair in {**job.stored, **begun}.items() for part in pair]

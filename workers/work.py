@@ -42,6 +42,8 @@ def work(fleet: Runtime, queue: str) -> int:
         leases=fleet.queues.leases,
         liveness=fleet.liveness,
         pulse=Pulse(fleet.settings.data_dir, f"work-{queue}"),
+        aside_after_s=fleet.settings.workers.aside_after_s,
+        most_aside=fleet.settings.workers.most_aside,
         **worker_options(ours, name),
     )
     if queue == MAINTENANCE and fleet.settings.clock == "live":

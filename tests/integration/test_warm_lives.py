@@ -45,6 +45,23 @@ def test_asked_to_end_a_worker_finishes_its_job_and_takes_no_other(play: Play, s
     assert not any(map(is_alive, family))
 
 
+def test_asked_to_end_a_worker_waits_for_what_is_aside_and_begins_nothing(play: Play, server_url: str) -> None:
+    """Rule: what it set aside is begun, so it is finished; what waits stays."""
+    with warm_worker(server_url, QUICK | {"aside_after_s": 0.1, "most_aside": 1}) as process:
+        first = play.put("wait")
+        play.began(first)
+        play.value("noop")
+        process.terminate()
+        until(lambda: play.is_asked_to_end(first))
+        second = play.put("noop")
+        play.tell(first)
+
+        assert process.wait(120) == 0
+    assert play.job(first).is_finished
+    assert play.queue.job_ids == [second]
+    assert play.queues.worker_names() == []
+
+
 def test_asked_to_end_an_idle_worker_goes_and_loses_nothing(play: Play, server_url: str) -> None:
     """Rule: the wish is heard while it waits for a job."""
     with warm_worker(server_url) as process:

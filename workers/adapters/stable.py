@@ -117,6 +117,7 @@ class Stable:
             _Groom(far_end, plan).keep()
         far_end.close()
         self._herd: list[Horse] = []
+        self._aside: list[Horse] = []
         self._number = 0
         self._stillborn = 0
         self._gone = False
@@ -149,6 +150,19 @@ class Stable:
                 return False
         return True
 
+    def set_aside(self, horse: Horse) -> None:
+        """It goes on with its job for as long as that takes; another takes its place in the herd."""
+        self._herd.remove(horse)
+        self._aside.append(horse)
+        self._fill()
+
+    def dismiss(self, horse: Horse) -> None:
+        """End one that was set aside, for good."""
+        if horse in self._aside:
+            self._aside.remove(horse)
+            self.kill(horse)
+            horse.close()
+
     def kill(self, horse: Horse) -> None:
         """End it and whatever processes it started, at once. Harmless when it is dead."""
         with suppress(OSError):
@@ -166,11 +180,11 @@ class Stable:
             raise StableError("the process that keeps the work-horses is gone")
         poll = select.poll()
         poll.register(self._line, select.POLLIN)
-        for horse in self._herd:
+        for horse in self._all:
             if not horse.silent:
                 poll.register(horse, select.POLLIN)
         heard = {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
-        for horse in list(self._herd):
+        for horse in self._all:
             if not horse.silent and horse.fileno() in heard:
                 horse.hear()
         if self._line.fileno() in heard:
@@ -185,7 +199,7 @@ class Stable:
             self._all_are_lost()
             return
         word, number, value = REPORT.unpack(raw)
-        horse = next((one for one in self._herd if one.number == number), None)
+        horse = next((one for one in self._all if one.number == number), None)
         if horse is None:
             return
         if word == BORN:
@@ -195,7 +209,7 @@ class Stable:
 
     def _drop(self, horse: Horse, status: int) -> None:
         horse.bury(status)
-        self._herd.remove(horse)
+        (self._herd if horse in self._herd else self._aside).remove(horse)
         self._stillborn = 0 if horse.proved else self._stillborn + 1
         log.warning("horse.died", pid=horse.pid, status=status)
 
@@ -210,12 +224,16 @@ class Stable:
     def _all_are_lost(self) -> None:
         """Without the stable nobody would report a death or end a horse that hangs."""
         self._gone = True
-        for horse in self._herd:
+        for horse in self._all:
             if horse.pid:  # 0 would be this worker's own group
                 _end(horse.pid)
             horse.await_end(DEATH_S)
             horse.bury(signal.SIGKILL)
-        self._herd = []
+        self._herd, self._aside = [], []
+
+    @property
+    def _all(self) -> list[Horse]:
+        return [*self._herd, *self._aside]
 
     def _fill(self) -> None:
         """Order horses until there is one and a spare. Raises StableError when none survives its birth."""
