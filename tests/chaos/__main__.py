@@ -44,13 +44,27 @@ def _drills(said: argparse.Namespace, folder: Path) -> int:
     os.environ.pop("FLEET_PROFILE", None)
     failed = False
     for name in families.ALL if said.only == "all" else [said.only]:
-        _say(f"{name} with seed {said.seed}; what it leaves is in {folder / name}")
-        text, held = families.drill(name, folder / name, said.seed, _say, short=said.short)
-        _say(text)
-        failed = failed or not held
+        found = _family(said, name, folder)
+        if said.json:
+            Path(said.json).write_text(found.json())
+        if not said.part:
+            _say(found.text())
+        failed = failed or bool(found.broken)
         if said.page:
-            families.into(Path(said.page), name, text)
+            families.into(Path(said.page), name, found.text())
     return int(failed)
+
+
+def _family(said: argparse.Namespace, name: str, folder: Path) -> families.Found:
+    if said.part:
+        part, parts = map(int, said.part.split("/"))
+        return families.drill(
+            name, folder, said.seed, lambda line: _say(f"{part} {line}"), short=False, part=(part, parts)
+        )
+    _say(f"{name} with seed {said.seed}; what it leaves is in {folder / name}")
+    if said.short:
+        return families.drill(name, folder / name, said.seed, _say, short=True)
+    return families.side_by_side(name, folder / name, said.seed, _say)
 
 
 def _each_sabotage(seed: int) -> int:
@@ -76,6 +90,7 @@ def _words() -> argparse.ArgumentParser:
         "--seed", type=int, default=random.SystemRandom().randrange(100_000), help="posts, lies and dice"
     )
     words.add_argument("--only", choices=[*families.FAMILIES, "all"], help="a family of drills instead, or all")
+    words.add_argument("--part", help="of a family, what one of several fleets does: PART/PARTS")
     words.add_argument("--short", action="store_true", help="every point once, and a few hundred legs")
     words.add_argument("--legs", type=int, default=10_000, help="legs to reach in the long form")
     words.add_argument("--orders", type=int, default=2_300, help="orders at the venue to reach in the long form")

@@ -1,7 +1,7 @@
 """The fleet's processes as children of the harness, forked from it, traced, and brought back when they die.
 
-They run the same code as `fleet route`, `fleet schedule` and `fleet work`; what a supervisor of one machine does about
-a dead worker's jobs is done by the product's own `Crew`.
+They run the same code as `fleet collect`, `route`, `schedule`, `watch` and `work`; what a supervisor of one machine
+does about a dead worker's jobs is done by the product's own `Crew`.
 """
 
 import ctypes
@@ -21,8 +21,9 @@ from typing import Any, Final
 from tests.chaos.market import ShortSessions
 from tests.chaos.points import Points, trace
 from workers.adapters.alarms import Notice
+from workers.collect import PATIENCE_S, build_collector
 from workers.fleet import Crew
-from workers.process import Heartbeat, process_name, run_process
+from workers.process import Heartbeat, await_server, process_name, run_process
 from workers.route import Router
 from workers.stop import Stop
 from workers.wiring import Runtime
@@ -86,11 +87,7 @@ class ForkedCrew:
         self._make = make
         self._points = points
         self._logs = logs
-        self._lives = [
-            _Life(f"{role}-{n + 1}" if role.startswith("work-") else role, role)
-            for role, number in roles.items()
-            for n in range(number)
-        ]
+        self._lives = [_Life(f"{role}-{n + 1}", role) for role, number in roles.items() for n in range(number)]
         self.fatal: int | None = None
         self.finished = False
         self.deaths: dict[int, int] = {}
@@ -194,9 +191,13 @@ class ForkedCrew:
         return self._turn(fleet, life.role)
 
     def _turn(self, fleet: Runtime, role: str) -> int:
-        """What `fleet route`, `fleet schedule` and `fleet watch` do."""
+        """What `fleet collect`, `fleet route`, `fleet schedule` and `fleet watch` do."""
         name, stop = process_name(role), Stop().listen()
         beat = Heartbeat(fleet.client, fleet.keys, name, role)
+        if role == "collect":
+            await_server(fleet.client, role, stop)
+            step = build_collector(fleet).step
+            return run_process(name, step, heartbeat=beat, interval=PATIENCE_S, stop=stop)
         if role.startswith("route"):
             router = fleet.router(name)
             return run_process(name, router.step, heartbeat=beat, interval=0.0, stop=stop, finish=router.finish)

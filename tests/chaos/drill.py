@@ -5,25 +5,31 @@ probes: an urgent post, two votes and a housekeeping job that were made after th
 scheduler and every kind of worker must have done their part.
 """
 
+import socket
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import redis
+from rq.utils import utcformat
 
 from pipeline.models import AnalyzedMessage, Label, Outcome
 from tests.chaos.feed import COLD, a_post
 from tests.chaos.report import Plan, Report
 from tests.chaos.run import ChaosRun
+from workers.adapters.keys import to_ms
 from workers.adapters.rq_factory import MAINTENANCE
 
 T = TypeVar("T")
 
 PATIENCE_S: Final = 180.0
 PROBE_EVERY_S: Final = 0.05
+EMPTY: Final[Mapping[str, float]] = {}
+COLLECTED: Final = 0.2  # of the trickle, what the collector reads
 
 
 @dataclass
@@ -33,26 +39,33 @@ class Times:
     case: str
     promised_s: float
     found: list[float] = field(default_factory=list)
+    parts: dict[str, list[float]] = field(default_factory=dict)  # the same by kind of process, where that was looked at
 
-    def row(self) -> str:
-        """A line of the table: case, times, median, worst, what is promised."""
-        if not self.found:
-            return f"| {self.case} | 0 | - | - | {self.promised_s:g} s |"
-        middle, worst = statistics.median(self.found), max(self.found)
-        return f"| {self.case} | {len(self.found)} | {middle:.1f} s | {worst:.1f} s | {self.promised_s:g} s |"
+    def cells(self, parts: Sequence[str]) -> list[str]:
+        """A row of the table: case, times, median, worst, what is promised; then of each part median and worst."""
+        shown = [f"{pick(self.found):.1f} s" if self.found else "-" for pick in (statistics.median, max)]
+        each = [_both(self.parts.get(part, [])) for part in parts]
+        return [self.case, str(len(self.found)), *shown, f"{self.promised_s:g} s", *each]
 
     @property
     def broken(self) -> list[str]:
         """What took longer than promised."""
-        return [f"{self.case}: {s:.1f} s, promised {self.promised_s:g} s" for s in self.found if s > self.promised_s]
-
-
-HEADER: Final = "| case | times | median | worst | promised |\n|---|---|---|---|---|"
+        late = [f"{self.case}: {s:.1f} s, promised {self.promised_s:g} s" for s in self.found if s > self.promised_s]
+        none = [] if self.found else [f"{self.case}: never measured"]
+        return late + none
 
 
 def table(times: Iterable[Times]) -> str:
-    """All cases as markdown."""
-    return "\n".join([HEADER, *(one.row() for one in times)])
+    """All cases as markdown; a column for each kind of process that was looked at, with median / worst."""
+    rows = list(times)
+    parts = sorted({part for one in rows for part in one.parts})
+    head = ["case", "times", "median", "worst", "promised", *parts]
+    lines = [head, ["---"] * len(head), *(one.cells(parts) for one in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _both(seconds: Sequence[float]) -> str:
+    return f"{statistics.median(seconds):.1f} / {max(seconds):.1f}" if seconds else "-"
 
 
 class Drill(ChaosRun):
@@ -62,19 +75,30 @@ class Drill(ChaosRun):
         super().__init__(folder, plan, say)
         self.times: dict[str, Times] = {}
         self.faults: list[str] = []
+        self.facts: list[str] = []  # sentences for the page
         self._probes = 0
         self._next_post = 0.0
 
     timed = True  # whether a time that is longer than promised is a broken promise
+    side_by_side = 1  # fleets that share the family's work, each on a server of its own
 
     # ---- what a family says ------------------------------------------------------------------------------
 
     def _act(self) -> None:
         raise NotImplementedError
 
-    def _note(self, case: str, promised_s: float, seconds: float) -> None:
-        self.times.setdefault(case, Times(case, promised_s)).found.append(seconds)
+    def _note(self, case: str, promised_s: float, seconds: float, parts: Mapping[str, float] = EMPTY) -> None:
+        times = self.times.setdefault(case, Times(case, promised_s))
+        times.found.append(seconds)
+        for part, own in parts.items():
+            times.parts.setdefault(part, []).append(own)
         self._say(f"       {case}: {seconds:.1f} s")
+
+    def _mine(self, acts: Sequence[T]) -> list[T]:
+        """This fleet's share of the family's acts, in an order of its own."""
+        mine = list(acts[self._plan.part :: self._plan.parts])
+        self._dice.shuffle(mine)
+        return mine
 
     # ---- a chaos run without its executioner ---------------------------------------------------------------
 
@@ -107,6 +131,11 @@ class Drill(ChaosRun):
             self._tend()
         except redis.RedisError:
             time.sleep(PROBE_EVERY_S)
+        self._move()
+
+    def _now(self) -> str:
+        """The market goes on while Redis is away."""
+        return datetime.now(UTC).isoformat()  # noqa: TID251 - this machine's clock is the market's
 
     def _live_through(self, holds: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> float:
         """Tend until it holds; the seconds that took. A wait that is given up is a broken promise."""
@@ -133,7 +162,11 @@ class Drill(ChaosRun):
         if time.monotonic() < self._next_post:
             return
         self._next_post = time.monotonic() + 1 / per_second
-        self._deliver(self._feed.some(1, self._ask(self._fleet.clock.now)))
+        now = self._ask(self._fleet.clock.now)
+        if self._dice.random() < COLLECTED:
+            self._feed.made += self._file.write([self._dice.choice(COLD)], now)
+        else:
+            self._deliver(self._feed.some(1, now))
 
     def _ask(self, what: Callable[[], T]) -> T:
         """Ask Redis until it answers."""
@@ -158,7 +191,7 @@ class Drill(ChaosRun):
     # ---- probes --------------------------------------------------------------------------------------------
 
     def _probe(self) -> list[str]:
-        """An urgent leg, two votes and a job, made now; the legs' ids and the job's."""
+        """An urgent leg, votes, one that the collector reads, and a job, made now; the legs' ids and the job's."""
         self._probes += 1
         now, number = self._ask(self._fleet.clock.now), self._probes
         symbols = [COLD[(3 * number + n) % len(COLD)] for n in range(2)]
@@ -166,6 +199,9 @@ class Drill(ChaosRun):
         posts = [a_post(10**12 + 10 * number + n, now, (symbols[n],), Label.BULLISH, confidences[n]) for n in range(2)]
         self._feed.made += posts
         self._deliver(posts)
+        collected = self._file.write([COLD[(3 * number + 2) % len(COLD)]], now)
+        self._feed.made += collected
+        posts, symbols = [*posts, *collected], [*symbols, *collected[0].tickers.symbols]
         job = f"janitor-probe-{number}"
         self._live_through(lambda: self._asked(job), "asking for a job")
         return [*(f"{post.message_id}:{symbol}" for post, symbol in zip(posts, symbols, strict=True)), job]
@@ -175,16 +211,45 @@ class Drill(ChaosRun):
         return True
 
     def _works_since(self, probe: list[str]) -> bool:
-        """Whether the urgent leg was decided, the vote too, and the job is done."""
+        """Whether the urgent leg was decided, the votes too, and the job is done."""
         *legs, job = probe
         states = self._fleet.journal.outcomes(legs)
         rq: Any = self._fleet.rq_client
         done = rq.hget(f"rq:job:{job}", "status") == b"finished"
         return done and all(state not in (None, Outcome.BUFFERED) for state in states)
 
-    def _recovers(self, case: str, promised_s: float) -> None:
-        """Note how long it takes from now until a probe made now has come through."""
-        began = time.monotonic()
+    def _recovers(self, case: str, promised_s: float, *, each: bool = False) -> None:
+        """Note how long it takes from now until a probe made now has come through.
+
+        `each`: and until every process has turned once, by kind the time of the last one.
+        """
+        began, since = time.monotonic(), self._ask(self._fleet.clock.now)
+        waiting = set(self._crew.pids) if each else set()
+        parts: dict[str, float] = {}
         probe = self._probe()
-        self._live_through(lambda: self._works_since(probe), case)
-        self._note(case, promised_s, time.monotonic() - began)
+
+        def everybody() -> bool:
+            for name in sorted(waiting):
+                if self._turned(name, since):
+                    waiting.discard(name)
+                    parts[_kind(name)] = time.monotonic() - began
+            return not waiting and self._works_since(probe)
+
+        took = self._live_through(everybody, f"{case}: {sorted(waiting)}")
+        self._note(case, promised_s, took, parts)
+
+    def _turned(self, name: str, since: datetime) -> bool:
+        """Whether the process has written a sign of life since then, which it does after a turn."""
+        own, fleet = name.rpartition("-")[0], self._fleet
+        process = f"{own}-{socket.gethostname()}-{self._crew.pids.get(name)}"
+        if own.startswith("work-"):
+            rq: Any = fleet.rq_client
+            beat = rq.hget(f"rq:worker:{process}", "last_heartbeat")
+            return beat is not None and beat.decode() > utcformat(since)
+        client: Any = fleet.client
+        return (client.zscore(fleet.keys.heartbeats(), process) or 0) > to_ms(since)
+
+
+def _kind(name: str) -> str:
+    """The kind of process a child is of: its queue, or its role."""
+    return name.rpartition("-")[0].removeprefix("work-")

@@ -1,12 +1,15 @@
 """Posts of all kinds, the same for the same seed: urgent and calm, for hot and cold symbols, and what is no signal."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from pipeline.models import AnalyzedMessage, Label, Sentiment, SocialMessage, TickerReading
+from workers.collect import Intake
 
 HOT: Final = ("HOTA", "HOTB", "HOTC", "HOTD")
 COLD: Final = tuple(f"C{a}{b}" for a in "ABCDEFGHIJ" for b in "ABCDEF")
@@ -82,3 +85,30 @@ def a_post(
         fingerprint=text or f"text-{number}",
         tickers=TickerReading(symbols=tuple(symbols), primary=symbols[0] if symbols else None, cashtags=len(symbols)),
     )
+
+
+@dataclass
+class SourceFile:
+    """The file that the collector follows, and what the fleet's own analyzer will make of each line."""
+
+    path: Path
+    intake: Intake
+    written: int = 0
+
+    def __post_init__(self) -> None:
+        self.path.touch()
+
+    def write(self, symbols: Sequence[str], now: datetime) -> list[AnalyzedMessage]:
+        """A good word on each symbol, a line each, in one write."""
+        lines = [self._line(symbol, now) for symbol in symbols]
+        posts = [post for line in lines if (post := self.intake.parse(line, now)) is not None]
+        analyzed = [message for post in posts if (message := self.intake.analyze(post)) is not None]
+        with self.path.open("ab") as file:
+            file.write(b"".join(line + b"\n" for line in lines))
+        return analyzed
+
+    def _line(self, symbol: str, now: datetime) -> bytes:
+        self.written += 1
+        text = f"${symbol} upgraded to buy on record quarter {self.written}, strong growth and earnings beat"
+        facts = {"id": str(self.written), "created_at": now.isoformat(), "source": "wire", "text": text}
+        return json.dumps(facts | {"author": f"desk-{self.written % 97}"}).encode()

@@ -23,18 +23,21 @@ DROP_EVERY_S: Final = 0.1
 
 
 class Outages(Drill):
-    """Each outage once for 30 s, then some short ones of each kind in a row."""
+    """Each outage for 30 s, and shorter ones between them, shared by fleets that wait side by side."""
 
     seconds = 30.0
     short_s = 3.0
-    rounds = 3
+    rounds = 5
+    short_rounds = 15
+    side_by_side = 6
 
     def _act(self) -> None:
-        for name, outage in self._kinds().items():
-            self._through_one(name, outage, self.seconds)
-        for _ in range(self.rounds):
-            for name, outage in self._kinds().items():
-                self._through_one(name, outage, self.short_s)
+        lengths = [self.seconds] * self.rounds + [self.short_s] * self.short_rounds
+        kinds = self._kinds()
+        acts = self._mine([(name, seconds) for name in kinds for seconds in lengths])
+        for number, (name, seconds) in enumerate(acts):
+            self._say(f"       {number + 1} of {len(acts)}: {name} for {seconds:g} s")
+            self._through_one(name, kinds[name], seconds)
 
     def _kinds(self) -> dict[str, Callable[[float], None]]:
         return {
@@ -53,7 +56,7 @@ class Outages(Drill):
         self._for(1.0, self._trickle)
         lives = self._crew.lives
         outage(seconds)
-        self._recovers(f"{name}, {seconds:g} s", PROMISED_S)
+        self._recovers(f"{name}, {seconds:g} s", PROMISED_S, each=True)
         if self._crew.lives != lives:
             self.faults.append(f"{name}: {self._crew.lives - lives} processes were restarted")
 
@@ -147,7 +150,8 @@ class ShortOutages(Outages):
     """The three kinds that differ most, for a second each."""
 
     seconds = 1.0
-    rounds = 0
+    rounds = 1
+    short_rounds = 0
 
     def _kinds(self) -> dict[str, Callable[[float], None]]:
         kinds = super()._kinds()

@@ -14,7 +14,15 @@ LIMITS: Final = Limits(
     per_symbol_per_minute=12,
     per_minute=1000,
 )
-ROLES: Final = {"route": 2, "schedule": 1, "work-immediate": 2, "work-consensus": 1, "work-maintenance": 1, "watch": 1}
+ROLES: Final = {
+    "collect": 1,
+    "route": 2,
+    "schedule": 1,
+    "work-immediate": 2,
+    "work-consensus": 1,
+    "work-maintenance": 1,
+    "watch": 1,
+}
 #: What an operator would set for bars of 8 s, sessions of 24 s and a machine that may be busy with other things;
 #: delivery and retention stay as shipped.
 SETTINGS: Final = {

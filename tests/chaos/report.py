@@ -23,6 +23,8 @@ class Plan:
     every_s: float = 0.25  # seconds between two deaths of one role
     again: float = 0.0  # chance of a death at a point that was killed before
     toxics: float = 0.0  # share of the venue's answers that are lies
+    part: int = 0  # of `parts` fleets that share the work of a family of drills
+    parts: int = 1
 
 
 @dataclass

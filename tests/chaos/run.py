@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from config.settings import load_settings
 from tests.chaos.crew import ChaosRuntime, ForkedCrew
-from tests.chaos.feed import SYMBOLS, Feed
+from tests.chaos.feed import COLD, SYMBOLS, Feed, SourceFile
 from tests.chaos.market import ShortSessions, write_market
 from tests.chaos.points import Points
 from tests.chaos.production import CASH, LIMITS, ROLES, SETTINGS
@@ -22,7 +22,6 @@ from tests.venue.process import VenueProcess
 from tests.venue.toxics import Toxic
 from workers.adapters.embedded import EmbeddedServer
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE
-from workers.process import Heartbeat
 
 READY_S: Final = 30.0
 QUIET_S: Final = 300.0
@@ -35,6 +34,8 @@ ACCOUNT_LOST: Final = 0.03  # of the upsets
 STOP_REFUSED: Final = 0.3  # same
 LOOK_S: Final = 0.02
 TOP_UP_BELOW: Final = 40
+COLLECTED: Final = 0.3  # of the deliveries, one more that the collector reads
+SOURCE: Final = "posts.jsonl"
 FEW: Final = 5
 
 
@@ -64,6 +65,7 @@ class ChaosRun:
             self._venue, self._server = venue, server
             environ = SETTINGS | venue.environment() | self._environment(server.url)
             self._fleet = ChaosRuntime(load_settings(environ=environ), start=start)
+            self._file = SourceFile(self._folder / SOURCE, self._fleet.intake())
             self._crew = ForkedCrew(
                 lambda: ChaosRuntime(load_settings(environ=environ), start=start),
                 ROLES | self.roles,
@@ -78,7 +80,6 @@ class ChaosRun:
     def _through(self, begun: float) -> Report:
         fleet = self._fleet
         fleet.initialise_if_empty("chaos", fleet.clock.now())
-        self._beat = Heartbeat(fleet.client, fleet.keys, "collect-chaos", "collect")
         self._arm()
         self._crew.crew.wait_until_ready(sum(n for role, n in (ROLES | self.roles).items() if role.startswith("work-")))
         left = self._rounds(begun)
@@ -103,6 +104,8 @@ class ChaosRun:
         return {
             "FLEET_REDIS__URL": url,
             "FLEET_DATA_DIR": str(self._folder),
+            "FLEET_SOURCE__PATH": str(self._folder / SOURCE),
+            "FLEET_SOURCE__TAIL": "true",
             "FLEET_MARKET__BARS_DIR": str(self._folder / "bars"),
             "FLEET_MARKET__DAILY_BARS_DIR": str(self._folder / "daily"),
         }
@@ -151,6 +154,8 @@ class ChaosRun:
         depths = self._fleet.queues.depths()
         if max(depths[IMMEDIATE], depths[CONSENSUS], self._fleet.inbox.waiting()) > TOP_UP_BELOW:
             return
+        if self._dice.random() < COLLECTED:
+            self._feed.made += self._file.write([self._dice.choice(COLD)], self._fleet.clock.now())
         client: Any = self._fleet.client
         for post in self._feed.some(self._dice.randint(1, 6), self._fleet.clock.now()):
             times = self._feed.times()
@@ -204,7 +209,6 @@ class ChaosRun:
     def _tend(self) -> None:
         self._crew.crew.tend()
         self._crew.poll()
-        self._beat(self._deliveries)
         time.sleep(LOOK_S)
 
     # ---- quiet -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.timeout(1_200)
 def test_no_promise_breaks_wherever_a_process_is_killed(tmp_path: Path) -> None:
-    """A death right before and one right after each call of router, scheduler, watcher, worker and work-horse."""
+    """A death right before and one right after each call of collector, router, scheduler, watcher, worker and horse."""
     words = [
         "--short",
         "--seed",
@@ -29,5 +29,5 @@ def test_no_promise_breaks_wherever_a_process_is_killed(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["untested"], report["broken"]) == ([], [])
-    assert {point["role"] for point in report["points"]} == {"route", "schedule", "worker", "horse", "watch"}
+    assert {point["role"] for point in report["points"]} == {"collect", "route", "schedule", "worker", "horse", "watch"}
     assert report["legs"]["executed"] > 0
