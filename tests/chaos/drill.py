@@ -56,9 +56,9 @@ class Times:
 
 
 def table(times: Iterable[Times]) -> str:
-    """All cases as markdown; a column for each kind of process that was looked at, with median / worst."""
+    """All cases as markdown; a column for each kind of process, with median / worst, where every case has them."""
     rows = list(times)
-    parts = sorted({part for one in rows for part in one.parts})
+    parts = sorted({part for one in rows for part in one.parts}) if all(one.parts for one in rows) else []
     head = ["case", "times", "median", "worst", "promised", *parts]
     lines = [head, ["---"] * len(head), *(one.cells(parts) for one in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

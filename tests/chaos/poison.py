@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -19,7 +20,7 @@ from tests.chaos.report import Plan
 
 BEHIND_S: Final = 5.0
 END_S: Final = 120.0  # three strikes of a job time-out each, and what lies between
-KILLS, HANGS, EATS = COLD[-3:]
+KILLS, HANGS, EATS, HANGS_TOO = COLD[-4:]
 WELL: Final = COLD[:12]
 STRIKES: Final = 3
 
@@ -40,13 +41,14 @@ def _eat() -> None:
         eaten.append(ctypes.create_string_buffer(64 * 1024 * 1024))
 
 
-DOES: Final = {KILLS: _kill, HANGS: _hang, EATS: _eat}
+DOES: Final = {KILLS: _kill, HANGS: _hang, HANGS_TOO: _hang, EATS: _eat}
 
 
 class Poison(Drill):
     """Each poison as an urgent post and as votes among neighbours, so many times."""
 
     rounds = 3
+    side_by_side = 3
     kinds: tuple[str, ...] = (KILLS, HANGS, EATS)
     roles: ClassVar[dict[str, int]] = {"work-consensus": 2}  # as the settings have it: one that hangs leaves the other
 
@@ -74,16 +76,16 @@ class Poison(Drill):
             TechnicalValidator.validate = usual  # type: ignore[method-assign]
 
     def _act(self) -> None:
-        for _ in range(self.rounds):
-            for symbol in self.kinds:
-                self._urgent(symbol)
-                self._among_neighbours(symbol)
+        acts = [partial(how, symbol) for symbol in self.kinds for how in (self._urgent, self._among_neighbours)]
+        acts += [partial(self._urgent, HANGS, HANGS_TOO)] if HANGS in self.kinds else []
+        for act in self._mine(acts * self.rounds):
+            act()
         self._count_strikes()
 
-    def _urgent(self, symbol: str) -> None:
-        """A poisonous post first in line, healthy ones behind it."""
-        name = DOES[symbol].__name__.strip("_")
-        poison = self._posts([symbol], 0.95)
+    def _urgent(self, *symbols: str) -> None:
+        """Poisonous posts first in line, one for each worker of the queue, healthy ones behind them."""
+        name = DOES[symbols[0]].__name__.strip("_") + " on every worker" * (len(symbols) > 1)
+        poison = self._posts(symbols, 0.95)
         time.sleep(0.2)
         healthy = self._posts(WELL[:6], 0.95)
         took = self._live_through(lambda: self._ended(healthy), f"behind {name}")

@@ -8,19 +8,45 @@ import random
 import signal
 import statistics
 import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import redis
 
 from pipeline.models import AnalyzedMessage, Label, Outcome
 from tests.chaos.drill import Drill
-from tests.chaos.feed import COLD, a_post
+from tests.chaos.feed import CALM_KINDS, COLD, a_post
 from tests.chaos.servers import hardy
 from tests.warm import horses
 
 WORSE: Final = 5.0  # times the peaceful 99th percentile
 FLOOR_S: Final = 0.5
+#: What may be cut; the server itself seldom, for everybody meets that.
+KINDS: Final = (
+    *("worker", "horse", "route", "schedule", "maintenance", "collect") * 3,
+    *("lines", "lines", "server"),
+)
+
+
+@dataclass
+class Cut:
+    """Something killed or cut at `began`; one that everybody meets is over when each process has turned again."""
+
+    what: str
+    began: float
+    over: float = float("inf")
+    since: datetime | None = None
+    waiting: set[str] = field(default_factory=set)
+
+    def mend(self, turned: Callable[[str, datetime], bool]) -> None:
+        """Look who has turned since."""
+        if self.waiting and self.since is not None:
+            self.waiting = {name for name in self.waiting if not turned(name, self.since)}
+            self.over = time.monotonic()
 
 
 class Soak(Drill):
@@ -31,7 +57,8 @@ class Soak(Drill):
     per_second = 200.0
 
     def _act(self) -> None:
-        self._cuts: list[float] = []
+        self._feed.kinds = CALM_KINDS
+        self._cuts: list[Cut] = []
         self._marked: dict[str, tuple[float, float | None]] = {}
         self._sent, self._next_mark = 0, 0.0
         peaceful = self._stretch(self.peace_s, cut=False)
@@ -60,10 +87,11 @@ class Soak(Drill):
         return sorted(set(self._marked) - marked)
 
     def _post_some(self, count: int) -> None:
-        """Mostly votes, as a feed has them; one urgent signal a second is marked, and timed."""
+        """Mostly votes, a tenth of all through the collector; one urgent signal a second is marked, and timed."""
         with suppress(redis.RedisError):
-            now = self._fleet.clock.now()
-            posts: list[AnalyzedMessage] = self._feed.some(count, now)
+            now, collected = self._fleet.clock.now(), count // 10
+            posts: list[AnalyzedMessage] = self._feed.some(count - collected, now)
+            self._feed.made += self._file.write(self._dice.choices(COLD, k=collected), now)
             if time.monotonic() >= self._next_mark:
                 self._next_mark = time.monotonic() + 1.0
                 symbol = self._dice.choice(COLD)
@@ -74,13 +102,15 @@ class Soak(Drill):
             self._sent += count
 
     def _cut(self) -> None:
-        """Kill or cut one thing: a worker, a horse, a router, the scheduler, a housekeeper, the server, all lines."""
-        self._cuts.append(time.monotonic())
-        what = self._dice.choice(("worker", "horse", "route", "schedule", "maintenance", "lines", "server"))
-        if what == "server" and self._dice.random() < 0.7:
-            what = "lines"
+        """Kill or cut one thing: a worker, a horse, a router, the scheduler, the collector, the server, all lines..."""
+        what = self._dice.choice(KINDS)
+        cut = Cut(what, time.monotonic())
+        self._cuts.append(cut)
         with suppress(ProcessLookupError, redis.RedisError):
             getattr(self, f"_cut_{what}")()
+        if what in {"lines", "server"}:
+            cut.since, cut.waiting = self._ask(self._fleet.clock.now), set(self._crew.pids)
+        cut.over = time.monotonic()
 
     def _cut_worker(self) -> None:
         self._kill("work-immediate", "work-consensus")
@@ -93,6 +123,9 @@ class Soak(Drill):
 
     def _cut_route(self) -> None:
         self._kill("route")
+
+    def _cut_collect(self) -> None:
+        self._kill("collect")
 
     def _cut_schedule(self) -> None:
         self._kill("schedule")
@@ -120,7 +153,10 @@ class Soak(Drill):
         return [leg for leg, (_, ended) in self._marked.items() if ended is None]
 
     def _look(self) -> bool:
-        """Note the end of marked signals; False, so that a wait goes on."""
+        """Note the end of marked signals, and of cuts that everybody met; False, so that a wait goes on."""
+        with suppress(redis.RedisError):
+            for cut in self._cuts[-20:]:
+                cut.mend(self._turned)
         waiting = self._open()
         if waiting:
             with suppress(redis.RedisError):
@@ -139,6 +175,12 @@ class Soak(Drill):
             f"       p99 in peace {calm:.2f} s of {len(peaceful)}, all under fire "
             f"{_p99([self._seconds(leg) for leg in under_fire]):.2f} s of {len(under_fire)}"
         )
+        cuts = ", ".join(f"{what} {n}" for what, n in sorted(Counter(cut.what for cut in self._cuts).items()))
+        self.facts.append(
+            f"{self._sent:,} posts at {self.per_second:g} a second; cut: {cuts}. p99 in peace {calm:.2f} s of "
+            f"{len(peaceful)} signals, of all {len(under_fire)} under fire "
+            f"{_p99([self._seconds(leg) for leg in under_fire]):.2f} s."
+        )
         self._note(f"p99 of {len(unaffected)} signals that met no cut, {len(self._cuts)} cuts", round(bound, 2), fire)
 
     def _seconds(self, leg: str) -> float:
@@ -146,9 +188,9 @@ class Soak(Drill):
         return (ended or time.monotonic()) - began
 
     def _met_a_cut(self, leg: str) -> bool:
-        """Whether anything was cut between the post and its end."""
+        """Whether anything was cut, or not mended yet, between the post and its end."""
         began, ended = self._marked[leg]
-        return any(began - FLOOR_S <= cut <= (ended or began) for cut in self._cuts)
+        return any(cut.began <= (ended or began) and cut.over >= began - FLOOR_S for cut in self._cuts)
 
     def run(self) -> Any:
         """On a server that bears it."""
