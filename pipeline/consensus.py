@@ -17,6 +17,9 @@ class ConsensusSettings(Frozen):
         default=2, ge=1, le=1000, description="votes on the winning side; 1 = the seed's literal rule"
     )
     lookback_s: float = Field(default=900, ge=0, le=86_400, description="seconds; 0 = the seed's literal rule")
+    lookback_most: int = Field(
+        default=5_000, ge=1, le=100_000, description="votes of a symbol that a look-back reads, the newest"
+    )
     max_age_s: float = Field(
         default=120, gt=0, le=86_400, description="seconds from the newest vote until the signal expires"
     )

@@ -57,7 +57,10 @@ class VoteHistory(Protocol):
     """The recent directional votes of a symbol: consensus look-back and the scorer's confluence read it."""
 
     def votes(self, symbol: str, since: datetime, until: datetime) -> tuple[Vote, ...]:
-        """Votes with `since < at <= until`, urgent ones included, oldest first, used ones included."""
+        """Votes with `since < at <= until`, urgent ones included, oldest first, used ones included.
+
+        Of more than the history reads at a time (`lookback_most`) the newest.
+        """
         ...
 
     def used(self, symbol: str, ids: Sequence[str]) -> frozenset[str]:

@@ -74,7 +74,7 @@ class MemoryFleet:
         self.intents = MemoryIntents(self.control, executions, self._ended)
         self.broker = PaperBroker(MemoryPaperStore(cash), market, market, sessions, settings.paper)
         self.journal = MemoryJournal(self._mark_used, executions.sent)
-        self.backlog = MemoryBacklog(self.journal, settings.router.duplicate_window_s)
+        self.backlog = MemoryBacklog(self.journal, settings.router.duplicate_window_s, settings.consensus.lookback_most)
         risk = RiskManager(self.ledger, sessions, market, self.control, settings.risk)
         self._settlement = Settlement(self.broker, self.intents, self.ledger, sessions, market, risk, self.alarms)
         self.orchestrator = TradingOrchestrator(

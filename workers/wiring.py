@@ -118,6 +118,7 @@ class Runtime:
             self.keys,
             duplicate_window_s=self.settings.router.duplicate_window_s,
             lease_s=self.settings.workers.claim_lease_s,
+            most_votes=self.settings.consensus.lookback_most,
         )
 
     @cached_property

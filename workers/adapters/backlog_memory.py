@@ -9,13 +9,18 @@ from pipeline.ports import Claim
 from pipeline.router import Fate, Leg, Routable, end_as_duplicate, first_leg_id, leg_id, remembers_text
 from workers.adapters.journal_memory import MemoryJournal
 
+MOST_VOTES = 5_000
+
 
 class MemoryBacklog:
     """Implements `Backlog` and `VoteHistory`. Legs are opened in the journal it is given."""
 
-    def __init__(self, journal: MemoryJournal, duplicate_window_s: float = 86_400) -> None:
+    def __init__(
+        self, journal: MemoryJournal, duplicate_window_s: float = 86_400, most_votes: int = MOST_VOTES
+    ) -> None:
         self._journal = journal
         self._window = timedelta(seconds=duplicate_window_s)
+        self.most_votes = most_votes
         self._texts: dict[str, tuple[str, datetime]] = {}
         self._lists: dict[str, list[Vote]] = defaultdict(list)
         self._recent: dict[str, list[Vote]] = defaultdict(list)
@@ -50,7 +55,8 @@ class MemoryBacklog:
 
     def votes(self, symbol: str, since: datetime, until: datetime) -> tuple[Vote, ...]:
         """As the port says."""
-        return tuple(sorted((v for v in self._recent[symbol] if since < v.at <= until), key=lambda v: (v.at, v.id)))
+        found = sorted((v for v in self._recent[symbol] if since < v.at <= until), key=lambda v: (v.at, v.id))
+        return tuple(found[-self.most_votes :])
 
     def used(self, symbol: str, ids: Sequence[str]) -> frozenset[str]:
         """As the port says."""

@@ -23,16 +23,21 @@ class CachedVotes:
         self._used: dict[str, frozenset[str]] = {}
 
     def load(self, spans: Mapping[str, tuple[datetime, datetime]]) -> None:
-        """Read each symbol's votes with `since < at <= until`, and which are used. One round trip."""
+        """Read each symbol's votes with `since < at <= until`, and which are used. One round trip.
+
+        Where more are used than are read at a time, they are asked for by name.
+        """
+        most = self._backlog.most_votes
         pipe = self._redis.pipeline(transaction=False)
         for symbol, (since, until) in spans.items():
-            pipe.zrangebyscore(self._keys.recent(symbol), f"({to_ms(since)}", to_ms(until))
-            pipe.zrange(self._keys.used(symbol), 0, -1)
+            pipe.zrevrangebyscore(self._keys.recent(symbol), to_ms(until), f"({to_ms(since)}", start=0, num=most)
+            pipe.zrange(self._keys.used(symbol), 0, most)
         answers = pipe.execute()
         for index, (symbol, (since, until)) in enumerate(spans.items()):
             votes = votes_of(answers[2 * index])
             self._loaded[symbol] = (since, until, tuple(sorted(votes, key=lambda vote: (vote.at, vote.id))))
-            self._used[symbol] = frozenset(answers[2 * index + 1])
+            if len(answers[2 * index + 1]) <= most:
+                self._used[symbol] = frozenset(answers[2 * index + 1])
 
     def forget(self, symbol: str | None = None) -> None:
         """Ask Redis again for this symbol, or for all."""
@@ -47,6 +52,8 @@ class CachedVotes:
         """As the port says."""
         span = self._loaded.get(symbol)
         if span is None or since < span[0] or until > span[1]:
+            return self._backlog.votes(symbol, since, until)
+        if len(span[2]) >= self._backlog.most_votes and until < span[1]:
             return self._backlog.votes(symbol, since, until)
         return tuple(vote for vote in span[2] if since < vote.at <= until)
 
