@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import redis
@@ -26,6 +27,7 @@ from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.journal_redis import RedisJournal
 from workers.adapters.keys import Keys
+from workers.adapters.votes_cache import CachedVotes
 
 DAY = 86_400
 
@@ -264,6 +266,16 @@ def test_recent_votes_survive_their_claim_and_come_oldest_first(store: Store) ->
     assert store.backlog.votes("BBB", later(-1), later(30)) == ()
 
 
+def test_of_more_votes_than_are_read_at_a_time_the_newest_are(store: Store) -> None:
+    """Rule: a look-back of a hot symbol costs no more than `lookback_most`; m1 and m2 of four fall out of two."""
+    store.backlog.most_votes = 2
+    for number in (1, 2, 3, 4):
+        store.backlog.accept([routed(a_message(f"m{number}", at=later(number)))])
+
+    assert [vote.id for vote in store.backlog.votes("AAA", NOON, later(30))] == ["m3", "m4"]
+    assert [vote.id for vote in store.backlog.votes("AAA", NOON, later(2))] == ["m1", "m2"]
+
+
 def test_votes_of_a_decision_with_consensus_are_used(store: Store) -> None:
     """Rule: they count in no later decision of the symbol, in those of other symbols they do."""
     store.backlog.accept([routed(a_message("m1")), routed(a_message("m2"))])
@@ -283,6 +295,20 @@ def test_votes_without_consensus_stay_free(store: Store) -> None:
 
 
 # ---- what only the server has ----------------------------------------------------------------------------
+
+
+def test_what_is_loaded_of_a_hot_symbol_answers_as_the_server_does(redis_client: redis.Redis) -> None:
+    """Rule: two votes are read at a time, three are used: each is still known as used, m1 too, which is not read."""
+    backlog, journal = RedisBacklog(redis_client, Keys(), most_votes=2), RedisJournal(redis_client, Keys())
+    for number in (1, 2, 3, 4):
+        backlog.accept([routed(a_message(f"m{number}", at=later(number)))])
+    journal.record([(a_result(aggregate=an_aggregate("m1", "m2", "m3")), ("m1:AAA",))])
+    votes = CachedVotes(redis_client, Keys(), backlog)
+    votes.load({"AAA": (NOON, later(30))})
+
+    assert [vote.id for vote in votes.votes("AAA", NOON, later(30))] == ["m3", "m4"]
+    assert [vote.id for vote in votes.votes("AAA", NOON, later(3))] == ["m2", "m3"]
+    assert votes.used("AAA", ["m1", "m3", "m4"]) == {"m1", "m3"}
 
 
 @pytest.fixture
@@ -381,6 +407,21 @@ def test_a_claim_past_its_deadline_is_answered_once_per_lease(redis_client: redi
     assert [claim_id for claim_id, _ in other.overdue()] == ["AAA-1"]
     assert other.overdue() == []
     assert other.claimed("AAA-1") is not None
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_claim_is_found_within_a_lease_though_the_servers_clock_is_set(
+    on_redis: RedisBacklog, redis_client: Any, hours: int
+) -> None:
+    """Rule: set back by an hour its deadline would be an hour away: it is a lease away; set ahead it is overdue now."""
+    on_redis.accept([routed(a_message("m1"))])
+    on_redis.claim()
+    redis_client.zincrby("fleet:claims", -hours * 3_600_000, "AAA-1")
+    found = [name for name, _ in on_redis.overdue()]
+    seconds, _ = redis_client.time()
+
+    assert found == (["AAA-1"] if hours == 1 else [])
+    assert redis_client.zscore("fleet:claims", "AAA-1") <= (seconds + 2) * 1000
 
 
 def test_a_claim_within_its_lease_is_not_overdue(on_redis: RedisBacklog) -> None:

@@ -1,8 +1,9 @@
 """The scheduler on a real server: everything that is due becomes a job, once, however many schedulers there are."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,24 @@ def a_living_collector(fleet: Runtime) -> None:
 
 
 # ---- drains ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("night", ["2026-03-08", "2025-11-02"])
+def test_in_a_night_when_the_clocks_change_every_minute_has_its_drain_once(
+    fleet: Runtime, monkeypatch: pytest.MonkeyPatch, night: str
+) -> None:
+    """Rule: buckets count the seconds of the world: no hour is left out in spring, none comes twice in autumn."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    start = datetime.fromisoformat(f"{night}T05:30:00+00:00")  # half an hour before 02:00 in New York, or 01:00 again
+    for minute in range(120):
+        for second in (0, 59):
+            fleet.scheduler.queue_drain(start + timedelta(minutes=minute, seconds=second))
+    monkeypatch.undo()
+    time.tzset()
+
+    first = int(start.timestamp()) // 60
+    assert jobs(fleet, CONSENSUS) == [f"drain-{first + minute}" for minute in range(120)]
 
 
 def test_five_schedulers_queue_one_drain_a_bucket(server_url: str, redis_client: Any, tmp_path: Path) -> None:

@@ -42,12 +42,17 @@ return taken
 """
 
 # Push the deadlines of overdue claims and answer them, so that one janitor at a time re-enqueues them.
+# A deadline is never further away than a lease: what was set before the server's clock went back is brought near.
 # KEYS: 1 claims. ARGV: 1 lease (ms), 2 at most. Returns pairs claim id, old deadline. Cost: O(n log n) of those found.
 OVERDUE = """
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms, 'WITHSCORES', 'LIMIT', 0, ARGV[2])
-for i = 1, #found, 2 do redis.call('ZADD', KEYS[1], 'XX', ms + tonumber(ARGV[1]), found[i]) end
+local latest = ms + tonumber(ARGV[1])
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. latest, '+inf', 'LIMIT', 0, ARGV[2])) do
+  redis.call('ZADD', KEYS[1], latest, id)
+end
+for i = 1, #found, 2 do redis.call('ZADD', KEYS[1], 'XX', latest, found[i]) end
 return found
 """
 
@@ -56,12 +61,20 @@ class RedisBacklog:
     """Implements `Backlog` and `VoteHistory` on Redis; every write is one idempotent script."""
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, *, duplicate_window_s: float = 86_400, lease_s: float = 60
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        *,
+        duplicate_window_s: float = 86_400,
+        lease_s: float = 60,
+        most_votes: int = 5_000,
     ) -> None:
+        """`most_votes` of a symbol are read at a time, the newest: so many posts cost a decision no more memory."""
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._window_ms = int(duplicate_window_s * 1000)
         self._lease_ms = int(lease_s * 1000)
+        self.most_votes = most_votes
         self._route = RouteScript(client, keys, self._window_ms)
         self._claim = client.register_script(CLAIM)
         self._overdue = client.register_script(OVERDUE)
@@ -163,7 +176,8 @@ class RedisBacklog:
 
     def votes(self, symbol: str, since: datetime, until: datetime) -> tuple[Vote, ...]:
         """As the port says."""
-        raw = self._redis.zrangebyscore(self._keys.recent(symbol), f"({to_ms(since)}", to_ms(until))
+        span = (to_ms(until), f"({to_ms(since)}")
+        raw = self._redis.zrevrangebyscore(self._keys.recent(symbol), *span, start=0, num=self.most_votes)
         return tuple(sorted(votes_of(raw), key=lambda vote: (vote.at, vote.id)))
 
     def used(self, symbol: str, ids: Sequence[str]) -> frozenset[str]:
