@@ -199,7 +199,7 @@ class WorkersSettings(Frozen):
     maintenance: int = Field(default=1, ge=1, le=16, description="worker processes on the queue of housekeeping")
     job_timeout_s: int = Field(default=60, ge=1, le=3600, description="seconds until a job counts as stuck")
     aside_after_s: float = Field(
-        default=3, ge=0.5, le=3600, description="seconds until a job goes on aside and its worker takes the next"
+        default=2, ge=0.5, le=3600, description="seconds until a job goes on aside and its worker takes the next"
     )
     most_aside: int = Field(default=4, ge=0, le=64, description="jobs aside a worker at a time; 0: all wait for each")
     result_ttl_s: int = Field(default=3600, ge=1, le=604_800, description="seconds a finished job stays to be seen")

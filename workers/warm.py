@@ -58,7 +58,7 @@ class WarmWorker(Worker):
         leases: Leases,
         liveness: Liveness | None = None,
         pulse: Callable[[], None] = lambda: None,
-        aside_after_s: float = 3.0,
+        aside_after_s: float = 2.0,
         most_aside: int = 0,
         **options: Any,
     ) -> None:

@@ -19,6 +19,7 @@ from tests.chaos.report import Plan
 FAMILIES: Final = {
     "takeover": ("TakeOver", "ShortTakeOver"),
     "outages": ("Outages", "ShortOutages"),
+    "shutdown": ("Shutdown", "ShortShutdown"),
     "poison": ("Poison", "ShortPoison"),
     "pressure": ("Pressure", "ShortPressure"),
     "soak": ("Soak", "ShortSoak"),
