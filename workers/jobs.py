@@ -1,6 +1,7 @@
 """The job functions RQ runs, by these names: ids in, a word out. The allow-list is `rq_factory.ALLOWED`."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,16 @@ from workers.wiring import Runtime, runtime
 MAX_STRIKES = 3
 MOST_PUT_OFFS = 1000
 PUT_OFF_SHARE = 0.7  # of a job's time, which a wait for Redis may take
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A job that is begun for the `strikes`th time, as its starts are counted."""
+
+    job_id: str
+    counted_as: str
+    strikes: int
+
 
 GiveUp = Callable[[Runtime, datetime, str, str], None]  # with the reason and the job's id
 
@@ -56,7 +67,8 @@ def consensus(claim_ids: list[str], at: str | None = None, drained: bool = False
             fleet.decider.abandon_claim(claim_id, reason, as_of, job_id)
             forget_ended(fleet, claim_id)
 
-    return _run(work, give_up, at)
+    # a claim alone has one count, whatever the name of the job it comes back in
+    return _run(work, give_up, at, counted_as=claims_job_id(claim_ids) if len(claim_ids) == 1 else None)
 
 
 def drain(bucket: int, at: str | None = None) -> Any:  # noqa: ARG001  # the bucket names the job
@@ -132,21 +144,28 @@ def _end_given_up(fleet: Runtime, as_of: datetime) -> int:
 
 
 def _run(
-    work: Callable[[Runtime, datetime], str], give_up: GiveUp | None, at: str | None, message_id: str | None = None
+    work: Callable[[Runtime, datetime], str],
+    give_up: GiveUp | None,
+    at: str | None,
+    message_id: str | None = None,
+    counted_as: str | None = None,
 ) -> Any:
-    """The job's answer; a Retry for a job under which Redis went away: it is begun again."""
+    """The job's answer; a Retry for a job under which Redis went away: it is begun again.
+
+    `counted_as`: the name its strikes are counted under, if it is not the job's.
+    """
     fleet, job = runtime(), get_current_job()
     if job is None:
         return work(fleet, _moment(fleet, at, message_id))
-    counted = False
+    counted, name = False, counted_as or job.id
     try:
-        strikes = fleet.strikes.begin(job.id)
+        strikes = fleet.strikes.begin(name)
         counted = True
-        return _struck(fleet, work, give_up, _moment(fleet, at, message_id), job.id, strikes)
+        return _struck(fleet, work, give_up, _moment(fleet, at, message_id), Work(job.id, name, strikes))
     except Exception as error:
         if not is_away(error):
             raise
-        return _put_off(fleet, job.id, counted=counted)
+        return _put_off(fleet, name, counted=counted)
 
 
 def _struck(
@@ -154,24 +173,23 @@ def _struck(
     work: Callable[[Runtime, datetime], str],
     give_up: GiveUp | None,
     as_of: datetime,
-    job_id: str,
-    strikes: int,
+    begun: Work,
 ) -> str:
-    """The answer of a job that is begun for the `strikes`th time; at its third failure it is dead."""
-    fleet.note_strikes(strikes)
-    if strikes > MAX_STRIKES:
-        return _dead(fleet, give_up, as_of, job_id, "killed or stuck three times")
+    """The answer of the work; at its third failure it is dead."""
+    fleet.note_strikes(begun.strikes)
+    if begun.strikes > MAX_STRIKES:
+        return _dead(fleet, give_up, as_of, begun, "killed or stuck three times")
     try:
         answer = work(fleet, as_of)
     except Exception as error:
-        if strikes < MAX_STRIKES or is_away(error):
+        if begun.strikes < MAX_STRIKES or is_away(error):
             raise
-        return _dead(fleet, give_up, as_of, job_id, f"{type(error).__name__}: {error}")
-    fleet.strikes.end(job_id)
+        return _dead(fleet, give_up, as_of, begun, f"{type(error).__name__}: {error}")
+    fleet.strikes.end(begun.counted_as)
     return answer
 
 
-def _put_off(fleet: Runtime, job_id: str, *, counted: bool) -> Retry:
+def _put_off(fleet: Runtime, name: str, *, counted: bool) -> Retry:
     """An outage is no strike: wait for Redis, as long as the job's time allows, and give the start back."""
     patiently = Retrying(
         retry=retry_if_exception(is_away),
@@ -179,7 +197,7 @@ def _put_off(fleet: Runtime, job_id: str, *, counted: bool) -> Retry:
         stop=stop_after_delay(fleet.settings.workers.job_timeout_s * PUT_OFF_SHARE),
         reraise=True,
     )
-    patiently(fleet.strikes.take_back if counted else fleet.strikes.look, job_id)
+    patiently(fleet.strikes.take_back if counted else fleet.strikes.look, name)
     return Retry(max=MOST_PUT_OFFS)
 
 
@@ -187,13 +205,13 @@ def _dead(
     fleet: Runtime,
     give_up: GiveUp | None,
     as_of: datetime,
-    job_id: str,
+    begun: Work,
     reason: str,
 ) -> str:
-    fleet.inbox.bury("worker", "three_strikes", reason, job_id.encode(), refused=False)
+    fleet.inbox.bury("worker", "three_strikes", reason, begun.job_id.encode(), refused=False)
     if give_up is not None:
-        give_up(fleet, as_of, reason, job_id)
-    fleet.strikes.end(job_id)
+        give_up(fleet, as_of, reason, begun.job_id)
+    fleet.strikes.end(begun.counted_as)
     return f"dead: {reason}"
 
 

@@ -10,8 +10,8 @@ class Sample(Outages, Poison, TakeOver):
     """As the families do it, once."""
 
     def _act(self) -> None:
-        self._await_all({"running, worker and horse killed": [self._lose(IMMEDIATE, "begun")]})
-        self._await_all({"housekeeping, the only worker dead": [self._lose(MAINTENANCE, "taken")]})
+        lost = {"running, worker and horse killed": [self._lose(IMMEDIATE, "begun")]}
+        self._await_all(lost | {"housekeeping, the only worker dead": [self._lose(MAINTENANCE, "taken")]})
         self._through_one("killed, restarted with its file", self._killed, 1.0)
         self._urgent(KILLS)
         self._count_strikes()

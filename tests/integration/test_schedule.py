@@ -16,7 +16,7 @@ from workers import jobs as jobs_module
 from workers.adapters.backlog_redis import RedisBacklog
 from workers.adapters.followups_redis import FollowUp, RedisFollowUps
 from workers.adapters.rq_factory import CONSENSUS, IMMEDIATE, MAINTENANCE
-from workers.schedule import MOST_WAITING
+from workers.schedule import MOST_WAITING, claims_job_id
 from workers.wiring import Runtime, use
 
 
@@ -145,6 +145,19 @@ def test_a_reclaimed_claim_is_decided_and_gone(fleet: Runtime) -> None:
 
     assert fleet.backlog.unfinished() == []
     assert str(fleet.journal.outcome("m1:ZELK")) == "no_consensus"
+
+
+def test_a_claim_has_three_strikes_whatever_the_jobs_it_comes_back_in_are_called(fleet: Runtime) -> None:
+    """Rule: two deaths in its own job and one in a reclaim's: the next start is its end, in either."""
+    fleet.backlog.accept([routed(a_message("m1", symbols=("ZELK",)))])
+    RedisBacklog(fleet.client, fleet.keys, lease_s=-1).claim()
+    for _ in range(3):
+        fleet.strikes.begin(claims_job_id(["ZELK-1"]))
+    fleet.scheduler.clean()
+    work_off(fleet, CONSENSUS)
+
+    assert fleet.journal.outcome("m1:ZELK") is Outcome.ERROR
+    assert fleet.strikes.look(claims_job_id(["ZELK-1"])) == 0
 
 
 def given_up(fleet: Runtime) -> None:
