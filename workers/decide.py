@@ -114,8 +114,8 @@ class Decider:
             self._later(CONSENSUS, "consensus", ([claim_id],), batch.as_of, newest)
         return dict(Counter("busy" if batch.claim_id in busy else "decided" for batch in batches))
 
-    def agree(self, symbols: Collection[str], window_end: datetime) -> bool:
-        """Whether the votes of the window that ends then reach a consensus for any of the symbols. Decides nothing.
+    def agree(self, symbols: Collection[str], window_end: datetime) -> frozenset[str]:
+        """Those of the symbols for which the votes of the window that ends then reach a consensus. Decides nothing.
 
         Event time only; one round trip. All votes up to then must be routed, all decisions before it made.
         """
@@ -124,7 +124,7 @@ class Decider:
         self.votes.forget()
         self.votes.load(dict.fromkeys(symbols, (since, window_end)))
         window = window_of(start, self.interval_s)
-        return any(self._agree(symbol, window, since, window_end) for symbol in symbols)
+        return frozenset(symbol for symbol in symbols if self._agree(symbol, window, since, window_end))
 
     def abandon_claim(self, claim_id: str, reason: str, as_of: datetime, job_id: str = "") -> None:
         """End every leg of a claim whose job failed too often; its votes are kept for a person's second try."""

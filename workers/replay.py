@@ -11,8 +11,9 @@ from hashlib import sha256
 from typing import Any
 
 from pipeline.book import apply_fill
+from pipeline.consensus import reach_consensus
 from pipeline.errors import FleetError
-from pipeline.models import TERMINAL, Fill, Position
+from pipeline.models import TERMINAL, Fill, Position, Vote
 from pipeline.router import DenyList, Fate, Leg, route
 from workers.adapters.undone_redis import Undone
 from workers.adapters.wire_posts import post_of
@@ -64,6 +65,7 @@ class Replay:
     _undone: Undone = field(default=Undone(0, 0, 0, None, None))
     _begun: datetime | None = None  # the moment of decisions whose end was not awaited, until when it need not be
     _begun_until: datetime = field(default=datetime.min.replace(tzinfo=UTC))
+    _begun_by_votes: bool = False
     _begun_s: float = 0.0
     _usual_s: float = 0.0  # how long decisions took lately
     _quiet_until: datetime | None = None  # until when the end of decisions without consensus need not be awaited
@@ -81,6 +83,10 @@ class Replay:
             lookback_s=settings.consensus.lookback_s,
             min_votes=settings.consensus.min_votes,
             max_list=settings.orchestrator.max_buffer_size,
+            keep_s=self.fleet.backlog.recent_s,
+            most_votes=self.fleet.backlog.most_votes,
+            duplicate_window_s=settings.router.duplicate_window_s,
+            agrees=self._agrees,
         )
 
     def run(self, lines: Iterable[bytes]) -> dict[str, Any]:
@@ -147,36 +153,43 @@ class Replay:
         if self._begun is None:
             return
         self._push()
-        quiet = self._quiet_until is not None
+        beside = self._quiet_until is not None and not self._begun_by_votes
         time.sleep(max(0.0, self._begun_s + self._usual_s / 2 - time.monotonic()))  # nobody else has the processor
-        self._wait(lambda undone: undone.decides_alone if quiet else undone.is_idle)
+        self._wait(lambda undone: undone.decides_alone if beside else undone.is_idle)
         self._usual_s += (time.monotonic() - self._begun_s - self._usual_s) / USUALLY
         self._begun = None
 
     def _close(self, window_end: datetime) -> None:
         """Drain the lists where a consensus is certain, once every vote of the window is routed."""
         self._let_everything_end()
-        if self.fleet.decider.agree(self._planner.suspects, window_end):
-            self._drain(window_end)
+        if agreed := self.fleet.decider.agree(self._planner.suspects, window_end):
+            self._drain(window_end, agreed)
 
-    def _drain(self, at: datetime) -> None:
-        """Begin the decisions of all lists as of `at`."""
+    def _drain(self, at: datetime, agreed: frozenset[str] | None = None) -> None:
+        """Begin the decisions of all lists as of `at`; `agreed` have a consensus, None: nobody knows who has."""
         self._let_everything_end()
         self.fleet.scheduler.drain(at.isoformat())
         self._begin(at, self._planner.prunes_from)
-        self._planner.drained()
+        self._planner.drained(at, agreed)
 
     def _drain_quietly(self, at: datetime) -> None:
-        """Begin the decisions of windows that were left alone.
+        """Begin the decisions of windows that were left alone, once all votes are routed.
 
         No order can come of them, so nothing waits for them but what is decided of votes.
         """
-        self._drain(at)
-        self._begun, self._quiet_until = None, self._begun_until
+        self._push()
+        self._wait(lambda undone: undone.messages == 0)
+        self.fleet.scheduler.drain(at.isoformat())
+        self._quiet_until = min(self._quiet_until or self._planner.prunes_from, self._planner.prunes_from)
+        self._planner.drained()
 
     def _begin(self, at: datetime, prunes_from: datetime | None = None) -> None:
-        """Decisions as of `at` were begun; their end is awaited before votes that they look back on would be pruned."""
+        """Decisions as of `at` were begun; their end is awaited before votes that they look back on would be pruned.
+
+        `prunes_from`: from when on, where votes are decided.
+        """
         self._begun, self._begun_s = at, time.monotonic()
+        self._begun_by_votes = prunes_from is not None
         self._begun_until = min(at + AHEAD_FOR, prunes_from or at + AHEAD_FOR)
 
     def _next_due(self, closed: datetime | None) -> datetime | None:
@@ -268,6 +281,11 @@ class Replay:
             return ()
         settings = self.fleet.settings
         return route(post_of(body), post.at, DenyList(), settings.router, settings.orchestrator.immediate_threshold)
+
+    def _agrees(self, symbol: str, votes: Sequence[Vote], at: datetime) -> bool:
+        """Whether these votes reach a consensus."""
+        numbers, least = self.fleet.settings.consensus, self.fleet.settings.orchestrator.min_consensus
+        return reach_consensus("", symbol, votes, at, numbers, least).signal is not None
 
     def _take(self, post: Recorded, body: bytes | Failure) -> None:
         """Hand it over with the next chunk, or keep it as a dead letter."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property
 from time import perf_counter
+from typing import Final
 
 import redis
 
@@ -62,6 +63,9 @@ from workers.tell import Teller
 from workers.watch import Watcher
 from workers.watch_rules import Bounds
 
+RECENT_S: Final = 86_400
+RECENT_REPLAYED_S: Final = 2 * RECENT_S  # a replay decides what cannot agree when it has time
+
 
 @dataclass
 class Runtime:
@@ -119,6 +123,7 @@ class Runtime:
             duplicate_window_s=self.settings.router.duplicate_window_s,
             lease_s=self.settings.workers.claim_lease_s,
             most_votes=self.settings.consensus.lookback_most,
+            recent_s=RECENT_REPLAYED_S if self.settings.clock == "event" else RECENT_S,
         )
 
     @cached_property

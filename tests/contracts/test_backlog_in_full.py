@@ -82,13 +82,15 @@ def test_outcomes_and_recent_votes_live_as_long_as_they_are_looked_at(
     assert WINDOW_TTL_S - 600 < server.ttl("fleet:recent:AAA") <= WINDOW_TTL_S
 
 
+@pytest.mark.parametrize("days", [1, 2])
 @pytest.mark.parametrize(("younger_ms", "left"), [(0, ["m2"]), (1, ["m1", "m2"])])
 def test_a_vote_as_old_as_the_window_is_no_recent_vote(
-    backlog: RedisBacklog, redis_client: redis.Redis, younger_ms: int, left: list[str]
+    redis_client: redis.Redis, days: int, younger_ms: int, left: list[str]
 ) -> None:
-    """A day to the millisecond."""
+    """A day to the millisecond, or the days that were asked for."""
+    backlog = RedisBacklog(redis_client, Keys(), **({} if days == 1 else {"recent_s": days * 86_400}))
     backlog.accept([routed(a_message("m1"))])
-    at = NOON + timedelta(milliseconds=RECENT_WINDOW_MS - younger_ms)
+    at = NOON + timedelta(milliseconds=days * RECENT_WINDOW_MS - younger_ms)
     backlog.accept([routed(a_message("m2", at=at))])
     server: Any = redis_client
 

@@ -11,7 +11,15 @@ from pipeline.ports import Claim
 from pipeline.router import Fate, Leg, Routable, end_as_duplicate, leg_id
 from workers.adapters.keys import Keys, to_ms
 from workers.adapters.packed_jobs import Line
-from workers.adapters.route_script import AGAIN_URGENT, DUPLICATE, MOST_A_SCRIPT, Chunk, RouteScript, Turn
+from workers.adapters.route_script import (
+    AGAIN_URGENT,
+    DUPLICATE,
+    MOST_A_SCRIPT,
+    RECENT_WINDOW_MS,
+    Chunk,
+    RouteScript,
+    Turn,
+)
 from workers.adapters.sent_script import nothing
 from workers.adapters.wire_votes import votes_of
 
@@ -68,14 +76,18 @@ class RedisBacklog:
         duplicate_window_s: float = 86_400,
         lease_s: float = 60,
         most_votes: int = 5_000,
+        recent_s: int = RECENT_WINDOW_MS // 1000,
     ) -> None:
-        """`most_votes` of a symbol are read at a time, the newest: so many posts cost a decision no more memory."""
+        """`most_votes` of a symbol are read at a time, the newest: so many posts cost a decision no more memory.
+
+        `recent_s`: seconds, by the votes' own time, that a vote can be looked back on; no look-back is longer.
+        """
         self._redis: Any = client  # decode_responses=True: its answers are str, which the stubs cannot say
         self._keys = keys
         self._window_ms = int(duplicate_window_s * 1000)
         self._lease_ms = int(lease_s * 1000)
-        self.most_votes = most_votes
-        self._route = RouteScript(client, keys, self._window_ms)
+        self.most_votes, self.recent_s = most_votes, recent_s
+        self._route = RouteScript(client, keys, self._window_ms, recent_s * 1000)
         self._claim = client.register_script(CLAIM)
         self._overdue = client.register_script(OVERDUE)
 

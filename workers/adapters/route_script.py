@@ -318,10 +318,10 @@ class Chunk:
 class RouteScript:
     """Runs ROUTE on a server."""
 
-    def __init__(self, client: Any, keys: Keys, duplicate_window_ms: int) -> None:
+    def __init__(self, client: Any, keys: Keys, duplicate_window_ms: int, recent_ms: int = RECENT_WINDOW_MS) -> None:
         self._script = SentScript(client, ROUTE)
         self._keys = keys
-        self._settings = (duplicate_window_ms, OUTCOME_TTL_S, WINDOW_TTL_S, RECENT_WINDOW_MS, GROUP, DEAD_MAXLEN)
+        self._settings = (duplicate_window_ms, OUTCOME_TTL_S, WINDOW_TTL_S, recent_ms, GROUP, DEAD_MAXLEN)
 
     def run(
         self, chunk: Chunk, line: Line, full: int, meanwhile: Callable[[], None] = nothing

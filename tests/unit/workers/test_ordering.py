@@ -1,6 +1,7 @@
 """The planner of an ordered replay: it may stop where nothing happens, never run past what could be decided."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,9 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.consensus import ConsensusSettings, reach_consensus, window_of
-from pipeline.models import Label, Vote
+from pipeline.models import AnalyzedMessage, Label, Vote
 from pipeline.router import DenyList, Leg, RouterSettings, route
 from tests.trunk import NOON, a_message, later
+from workers.adapters.backlog_memory import MemoryBacklog
+from workers.adapters.journal_memory import MemoryJournal
 from workers.ordering import Planner
 
 WINDOW = 60
@@ -193,6 +196,16 @@ def test_a_list_is_full_at_its_limit_and_empty_after_the_drain() -> None:
     assert not planner.full()
 
 
+@pytest.mark.parametrize(("most", "named"), [(3, None), (2, later(60))])
+def test_of_more_votes_than_are_looked_back_on_only_redis_knows(most: int, named: datetime | None) -> None:
+    """Two agreeing votes that the consensus would not take: named where two fill the look-back."""
+    planner = a_planner()
+    planner.agrees, planner.most_votes = (lambda *_: False), most
+    planner.follow((*legs(1), *legs(2)))
+
+    assert planner.closes_before(later(60)) == named
+
+
 # ---- never misses ------------------------------------------------------------------------------------
 
 POSTS = st.lists(
@@ -256,3 +269,124 @@ def agreeing(history: dict[str, list[Vote]], lookback_s: float, min_votes: int) 
             if reach_consensus("d-1", symbol, (*own, *earlier), end, numbers, 0.6).signal is not None:
                 found.add(end)
     return found
+
+
+TOLD = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 30, 59, 60, 61, 400, 899, 900, 86_399, 86_400]),  # seconds since the post before
+        st.sampled_from([Label.BULLISH, Label.BULLISH, Label.BEARISH, Label.NEUTRAL]),
+        st.sampled_from(["AAPL", "AAPL", "MSFT"]),
+        st.integers(0, 12),  # author
+        st.sampled_from(["", "", "", "one", "two"]),  # a text that comes again, or one of its own
+        st.sampled_from([False] * 9 + [True]),  # whether it is the post before once more, under another text
+    ),
+    min_size=1,
+    max_size=30,
+)
+Told = tuple[int, Label, str, int, str, bool]
+
+
+@settings(max_examples=300, deadline=None)
+@given(posts=TOLD, lookback_s=st.sampled_from([0, 60, 900]), min_votes=st.integers(1, 2))
+@example(  # the bearish text was said before: it is no vote, so two agree
+    posts=[
+        (0, Label.BEARISH, "AAPL", 0, "one", False),
+        (1000, Label.BULLISH, "AAPL", 1, "", False),
+        (1, Label.BEARISH, "AAPL", 2, "one", False),
+        (1, Label.BEARISH, "AAPL", 3, "one", False),
+        (1, Label.BULLISH, "AAPL", 4, "", False),
+    ],
+    lookback_s=900,
+    min_votes=2,
+)
+@example(  # the second bearish post has the id of the one before: it is none, so two of three agree
+    posts=[
+        (0, Label.BULLISH, "AAPL", 1, "", False),
+        (1, Label.BEARISH, "AAPL", 2, "", False),
+        (1, Label.BULLISH, "AAPL", 3, "", False),
+        (1, Label.BEARISH, "AAPL", 4, "", True),
+    ],
+    lookback_s=900,
+    min_votes=2,
+)
+@example(  # the bearish votes are used: what is left agrees
+    posts=[
+        *((0, Label.BEARISH, "AAPL", author, "", False) for author in range(3)),
+        (60, Label.BULLISH, "AAPL", 4, "", False),
+        (1, Label.BULLISH, "AAPL", 5, "", False),
+    ],
+    lookback_s=900,
+    min_votes=2,
+)
+def test_a_planner_that_asks_the_consensus_misses_nothing_though_votes_repeat_and_are_used(
+    posts: list[Told], lookback_s: float, min_votes: int
+) -> None:
+    """Against the backlog's own memory of texts, with the votes of every consensus used from then on."""
+    world = World(lookback_s, min_votes)
+    now = NOON
+    for number, (gap, label, symbol, author, text, again) in enumerate(posts):
+        now += timedelta(seconds=gap)
+        world.look(now)
+        name = number - 1 if again else number
+        fingerprint = text or f"own-{number}"
+        world.tell(
+            a_message(label, 0.7, symbols=(symbol,), number=name, author=f"a-{author}", at=now, fingerprint=fingerprint)
+        )
+    world.look(now + timedelta(days=1))
+
+    assert world.missed == []
+
+
+class World:
+    """A planner beside a backlog of which every window's truth is asked."""
+
+    def __init__(self, lookback_s: float, min_votes: int) -> None:
+        self._numbers = ConsensusSettings(min_votes=min_votes, lookback_s=lookback_s)
+        self._planner = a_planner(lookback_s=lookback_s, min_votes=min_votes)
+        self._planner.agrees = self._agrees
+        self._backlog = MemoryBacklog(MemoryJournal())
+        self._window: int | None = None
+        self._told: set[str] = set()
+        self.missed: list[datetime] = []
+
+    def tell(self, message: AnalyzedMessage) -> None:
+        """A post, which the backlog does not get a second time."""
+        self._window = window_of(message.message.received_at, WINDOW)
+        legs = route(message, message.message.received_at, DenyList(), RouterSettings(), 0.85)
+        self._planner.follow(legs)
+        if message.message_id not in self._told:
+            self._backlog.accept([(message, legs)])
+        self._told.add(message.message_id)
+
+    def look(self, now: datetime) -> None:
+        """Close the window that lies before; a consensus uses its votes."""
+        named = self._planner.closes_before(now)
+        if self._window is None or self._window >= window_of(now, WINDOW):
+            return
+        end, used = datetime.fromtimestamp((self._window + 1) * WINDOW, UTC), set()
+        for symbol in ("AAPL", "MSFT"):
+            votes = self._counted(symbol, end)
+            if votes and self._agrees(symbol, votes, end):
+                used.add(symbol)
+                self._backlog.mark_used(symbol, [vote.id for vote in votes], end)
+                if named != end or symbol not in self._planner.suspects:
+                    self.missed.append(end)
+        self._window = None
+        if used:
+            self._planner.drained(end, frozenset(used))
+
+    def _counted(self, symbol: str, end: datetime) -> list[Vote]:
+        """Own votes of the window and, with the look-back, earlier ones; none that is used."""
+        first = end - timedelta(seconds=WINDOW)
+        known = [
+            vote
+            for vote in self._backlog.votes(symbol, first - timedelta(days=1), end)
+            if not self._backlog.used(symbol, [vote.id])
+        ]
+        own = [vote for vote in known if first <= vote.at < end]
+        since = end - timedelta(seconds=self._numbers.lookback_s)
+        newest = max((vote.at for vote in own), default=first)
+        return own and [*own, *(vote for vote in known if since < vote.at <= newest and vote not in own)]
+
+    def _agrees(self, symbol: str, votes: Sequence[Vote], at: datetime) -> bool:
+        return reach_consensus("d", symbol, votes, at, self._numbers, 0.6).signal is not None
