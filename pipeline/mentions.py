@@ -15,7 +15,7 @@ _OCC = re.compile(
     r"\d{1,8}(?:\.\d{1,3})?(?!\w)"
 )
 _EXCHANGES = ("nasdaq", "nyse", "amex", "otc", "bats", "cboe")
-_OCC_HINT = re.compile(r"\d{6}[CP]\d")
+_OCC_HINT = re.compile(r"[CP](?<=\d{6}.)\d")
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]{0,6}\.?(?: ?'?\d{1,4})?"
 _DATE = rf"(?:\d{{1,2}}[/-]\d{{1,2}}(?:[/-]\d{{2,4}})?|{_MONTH}|\d{{1,2}} ?{_MONTH}|weekly|weeklies|0dte|leaps?)"
 _OPTION = re.compile(

@@ -19,6 +19,7 @@ from pipeline.text import View, view, without_repeat_marks
 
 _CANONICAL = re.compile(r"[A-Z]{1,5}(?:\.[A-Z]{1,2})?")
 _PRICE = re.compile(r"\$\d|(?<![\d.,])\d{1,5}\.\d{1,2}(?![\d.])|\d%")
+_PRICE_HINT = re.compile(r"[.%$](?:(?<=\$)(?=\d)|(?<=\d%)|(?<=\d\.)(?=\d))")
 _WORDS = re.compile(r"[a-z][a-z0-9&]+")
 _EMAIL = re.compile(r"[\w.+$-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){0,4}\.[A-Za-z]{2,24}(?!\w)")
 _BARE_LINK = re.compile(
@@ -178,7 +179,7 @@ class TickerReader:
         if not doubtful:
             return _NOWHERE
         words = frozenset(_WORDS.findall(without_cashtags(text).lower()))
-        if not leet and not (words.isdisjoint(self._market_words) and _PRICE.search(text) is None):
+        if not leet and (not words.isdisjoint(self._market_words) or _names_price(text)):
             return _NOWHERE
         return frozenset(place for place in doubtful if words.isdisjoint(self._names.get(place.symbol or "", ())))
 
@@ -235,7 +236,7 @@ class TickerReader:
 
     def _is_market(self, text: str) -> bool:
         """Whether the post speaks of the market at all; names of companies count in no other post."""
-        return _PRICE.search(text) is not None or not self._business.isdisjoint(_WORDS.findall(text.lower()))
+        return _names_price(text) or not self._business.isdisjoint(_WORDS.findall(text.lower()))
 
     def _reading_of(self, tagged: list[Place], listed: list[Place], said: list[Place]) -> TickerReading:
         evidence = _symbols(tagged), _symbols(listed) if listed else (), _symbols(said) if said else ()
@@ -279,6 +280,11 @@ def _readable(post: View) -> str:
         text = _SCHEME.sub(" ", text) if "://" in text else text
         text = _BARE_LINK.sub(" ", text) if _BARE_LINK_HINT.search(text) is not None else text
     return _EMPHASIS.sub(r" \2 ", text) if "_" in text else text
+
+
+def _names_price(text: str) -> bool:
+    """Whether there is a price or a percentage; the hint, which every one of them has, is five times as fast."""
+    return _PRICE_HINT.search(text) is not None and _PRICE.search(text) is not None
 
 
 def _are_code(texts: Sequence[str]) -> list[bool]:
