@@ -13,7 +13,7 @@ from pipeline.analyzer import LexiconAnalyzer
 from pipeline.calibration import Interval, Judged
 from pipeline.errors import SettingsError
 from pipeline.models import Frozen, SocialMessage
-from pipeline.sentiment import Card, Channel, Model, named, parse_model
+from pipeline.sentiment import Channel, Model, named, parse_model
 from workers.analyze import as_message
 from workers.corpus import OWN, Corpus, labelled_files, read_corpus
 from workers.model_fit import (
@@ -81,20 +81,20 @@ def evaluate(
 
     Without --model everything is held out: `known` rows by cross-validation, `unseen` rows by leaving the source out.
     """
+    corpus = _corpus(posts, own) if model is None else read_corpus(labelled_files(posts))
+    if page is not None:
+        _refuse_page(corpus, page)
     if model is None:
-        corpus = _corpus(posts, own)
         found = _held_out(corpus)
     else:
-        corpus, stage = read_corpus(labelled_files(posts)), _read(model)
+        stage = _read(model)
         _refuse_learned(corpus, stage)
         found = [
             measured(f"{source} {channel}", judged_as(corpus, stage, source, channel)) for source in corpus.sources
         ]
     plot.write_text(as_html(found), encoding="utf-8")
     if page is not None:
-        card = _read(SHIPPED).card
-        _refuse_others(corpus, card)
-        words = f"Posts and recipe of `{card.version}`.\n\n{as_text(table(found))}"
+        words = f"Posts and recipe of `{_read(SHIPPED).card.version}`.\n\n{as_text(table(found))}"
         page.write_text(into_page(page.read_text("utf-8"), words), encoding="utf-8")
     rates = _throughput(corpus, model)
     if as_json:
@@ -197,10 +197,15 @@ def _refuse_learned(corpus: Corpus, stage: Model) -> None:
             raise SettingsError(f"the model was learned from the file of {entry.source}; valid: posts it has not seen")
 
 
-def _refuse_others(corpus: Corpus, card: Card) -> None:
-    """A card shows the measures of the posts that its model was learned from, held out in turn, and of no others."""
+def _refuse_page(corpus: Corpus, page: Path) -> None:
+    """A card shows the measures of the posts that its model was learned from, held out in turn, and of no others.
+
+    Said before they are measured, which takes minutes.
+    """
+    card = _read(SHIPPED).card
     if corpus.provenance != card.provenance:
         raise SettingsError(f"--page: the posts are not those that {card.version} was learned from; valid: the same")
+    into_page(page.read_text("utf-8"), "")
 
 
 def _say(line: str) -> None:
