@@ -28,7 +28,7 @@ VERBS: Final = ("collect", "route", "schedule", "watch", "work immediate", "work
 
 def main() -> None:
     """Play the demo at sixty times its speed until there is something to see, then take the pictures."""
-    with tempfile.TemporaryDirectory() as name, guarded_server(Path(name)) as server:
+    with tempfile.TemporaryDirectory() as name, guarded_server(Path(name), "--appendonly", "yes") as server:
         port = free_port()
         env = os.environ | {
             "FLEET_REDIS_URL": server.url("admin"),
