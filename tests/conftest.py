@@ -35,7 +35,7 @@ def server_url() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(timeout=60)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -19,10 +19,19 @@ from redis.commands.core import Script
 TESTS = {
     "workers.adapters.ledger_scripts": (
         *("ledger", "ledger_rules", "ledger_races"),
-        *("execution", "control", "settlement", "reconcile"),
+        *("execution", "control", "settlement", "reconcile", "truth", "forgotten"),
     ),
-    "workers.adapters.intents_redis": ("intents", "intents_in_full", "execution", "settlement", "reconcile"),
+    "workers.adapters.intents_redis": (
+        "intents",
+        "intents_in_full",
+        "execution",
+        "settlement",
+        "reconcile",
+        "truth",
+        "forgotten",
+    ),
     "workers.adapters.backlog_redis": ("backlog", "backlog_in_full"),
+    "workers.adapters.route_script": ("backlog", "backlog_in_full"),
 }
 KILLED, SURVIVED = "killed", "survived"
 

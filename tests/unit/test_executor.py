@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BrokerError, TransientError
-from pipeline.executor import ExecutorSettings, TradeExecutor, client_order_id
+from pipeline.executor import ExecutorSettings, TradeExecutor, client_order_id, is_own
 from pipeline.models import (
     Direction,
     ExecutionResult,
@@ -36,6 +36,7 @@ from tests.money import (
     a_request,
     a_signal,
     an_open_gate,
+    an_order,
     at,
 )
 
@@ -382,6 +383,18 @@ def test_one_symbols_failure_does_not_stop_the_others_from_being_flattened() -> 
     assert [(r.symbol, r.unknown) for r in results] == [("AAA", True), ("BBB", True)]
 
 
+@pytest.mark.parametrize(("quantity", "side"), [(1, Side.SELL), (-1, Side.BUY)])
+def test_a_position_whose_closing_order_cannot_be_written_is_told_with_its_side(quantity: int, side: Side) -> None:
+    """One share, long or short: nothing was sent, and whoever flattens must know what is left to do."""
+    desk = Desk()
+    desk.broker.held = {"BBB": holding("BBB", quantity)}
+    desk.control.fails = True
+
+    (result,) = desk.executor.flatten(NOW, "drill")
+    assert (result.symbol, result.side, result.quantity, desk.broker.submitted) == ("BBB", side, 0, [])
+    assert result.error is not None
+
+
 def test_flatten_says_when_the_broker_cannot_be_asked() -> None:
     """What cannot be asked cannot be closed: the caller must know."""
 
@@ -418,15 +431,28 @@ def test_a_closing_order_that_was_written_and_not_sent_goes_as_it_was_written() 
     assert desk.broker.submitted == [first]
 
 
-@pytest.mark.parametrize("under_halt", [False, True])
-def test_a_closing_order_is_sent_under_a_halt_only_when_told_so(under_halt: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("told", "sent"), [({}, 0), ({"under_halt": False}, 0), ({"under_halt": True}, 1)])
+def test_a_closing_order_is_sent_under_a_halt_only_when_told_so(told: dict[str, bool], sent: int) -> None:
     """Flatten tells so; whatever else closes does not."""
     desk = Desk(control=FakeControl(TradingState.HALTED))
     order = desk.executor.closing(holding("BBB", 7), NOW, "act")
-    result = desk.executor.close(order, NOW, under_halt=under_halt)
+    result = desk.executor.close(order, NOW, **told)
 
-    assert (len(desk.broker.submitted) == 1) is under_halt
-    assert (result.refusal is None) is under_halt
+    assert len(desk.broker.submitted) == sent
+    assert (result.refusal is None) is bool(sent)
+
+
+@pytest.mark.parametrize(("reduce_only", "role"), [(False, "entry"), (True, "close")])
+def test_an_order_is_ours_when_its_name_is_made_of_its_own_facts(reduce_only: bool, role: str) -> None:  # noqa: FBT001
+    """Another fleet's order, and one whose facts are not those that it was named by, is a stranger's."""
+    name = client_order_id("paper", "d-AAA", "AAA", Side.BUY, role)
+    ours = an_order(client_order_id=name, reduce_only=reduce_only)
+    strange: list[dict[str, Any]]
+    strange = [{"reduce_only": not reduce_only}, {"side": Side.SELL}, {"symbol": "BBB"}, {"decision_id": "d-BBB"}]
+
+    assert is_own("paper", ours)
+    assert not is_own("live", ours)
+    assert [facts for facts in strange if is_own("paper", replace(ours, **facts))] == []
 
 
 def test_the_act_of_flattening_names_its_order() -> None:

@@ -123,6 +123,16 @@ def test_an_account_without_equity_is_refused() -> None:
     assert rule(desk.check()) == "equity"
 
 
+def test_a_book_without_an_account_sizes_nothing() -> None:
+    """Before the first statement of the venue nobody knows what there is to risk."""
+    desk = Desk()
+    unopened = MemoryLedger(None, desk.executions)
+    desk.risk = RiskManager(unopened, WeekdaySessions(), desk.market, desk.control, desk.settings)
+
+    refusal = Refusal(Stage.RISK, "account_unknown", "no account", "a first reconciliation with the venue")
+    assert desk.check() == refusal
+
+
 # ---- permission --------------------------------------------------------------------------------------
 
 
