@@ -38,6 +38,7 @@ _BOTH = 2 * _SIDE
 _Word = tuple[bytes, int, int]
 _LAST = BUCKETS - 1
 _FEW = 16  # new words that are looked at sooner one by one
+_MANY = 4  # posts from which arrays are sooner than numbers
 _HALF = 1 << (_SIDE - 1)
 
 
@@ -88,7 +89,8 @@ class Weights:
 
     def logits_all(self, readings: Sequence[Reading]) -> list[tuple[float, float]]:
         """The same for many posts, in order."""
-        self._meet(readings)
+        if len(readings) >= _MANY:
+            self._meet(readings)
         found = [self._sums(reading.marked) for reading in readings]
         pairs = self._pairs([each.pairs for each in found])
         return [self._logits(*each) for each in zip(readings, found, *pairs, strict=True)]
@@ -117,6 +119,10 @@ class Weights:
 
     def _pairs(self, posts: Sequence[AbstractSet[int]]) -> tuple[list[int], list[int]]:
         """The weights of the pairs of each post, summed: for bearish, and for bullish."""
+        if len(posts) < _MANY:
+            weight = self._weight
+            sums = [_parted(sum([weight(pair & _LAST) for pair in post]), _SIDE) for post in posts]
+            return [bearish for _, bearish in sums], [bullish for bullish, _ in sums]
         ends = np.cumsum([0, *map(len, posts)])
         packed = self._table[np.fromiter(chain.from_iterable(posts), np.int64, count=int(ends[-1])) & _LAST]
         bullish = (packed + _HALF) >> _SIDE

@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -22,6 +23,7 @@ app = typer.Typer()
 _SOURCE = "line"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME_CHARACTERS = 256
+_CHUNK = 50  # lines of a file that are read at once; of standard input each is answered when it comes
 
 
 @app.command()
@@ -39,21 +41,27 @@ def analyze(
     if file != "-" and not Path(file).is_file():
         raise SettingsError(f"FILE is {file}; valid: a file, or - for standard input")
     with sys.stdin.buffer if file == "-" else Path(file).open("rb") as stream, suppress(BrokenPipeError):
-        for number, line in read_lines(stream):
-            sys.stdout.buffer.write(answer(analyzer, number, line) + b"\n")
+        lines, at_once = read_lines(stream), 1 if file == "-" else _CHUNK
+        while chunk := list(islice(lines, at_once)):
+            sys.stdout.buffer.writelines(line + b"\n" for line in answers(analyzer, chunk))
         sys.stdout.buffer.flush()
 
 
-def answer(analyzer: LexiconAnalyzer, number: int, line: bytes | None) -> bytes:
-    """The JSON line for one line of input; None is a line that was too long to be read."""
-    name: int | str = number
-    try:
-        fields = _fields(line)
-        name = _plain(fields.get("id", number))
-        document = described(analyzer.analyze(as_message(fields, number)))
-    except InvalidInputError as error:
-        document = {"error": error.reason, "detail": str(error)}
-    return orjson.dumps({"id": name, **document})
+def answers(analyzer: LexiconAnalyzer, lines: Sequence[tuple[int, bytes | None]]) -> list[bytes]:
+    """The JSON line for each numbered line of input, in order; None is a line that was too long to be read."""
+    found: list[dict[str, Any]] = []
+    posts: list[SocialMessage] = []
+    for number, line in lines:
+        document: dict[str, Any] = {"id": number}
+        try:
+            fields = _fields(line)
+            document["id"] = _plain(fields.get("id", number))
+            posts.append(as_message(fields, number))
+        except InvalidInputError as error:
+            document |= {"error": error.reason, "detail": str(error)}
+        found.append(document)
+    read = iter(analyzer.analyze_all(posts))
+    return [orjson.dumps(document if "error" in document else document | described(next(read))) for document in found]
 
 
 def described(post: AnalyzedMessage) -> dict[str, Any]:

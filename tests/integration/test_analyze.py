@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pipeline.analyzer import LexiconAnalyzer
 from pipeline.errors import SettingsError
-from workers.analyze import answer, app, read_lines
+from workers.analyze import answers, app, read_lines
 
 ANALYZER = LexiconAnalyzer(frozenset({"AAPL", "TSLA"}))
 CALL = "$AAPL beats estimates, upgraded to buy"
@@ -19,7 +19,7 @@ CALL = "$AAPL beats estimates, upgraded to buy"
 def said(line: bytes | str) -> dict[str, Any]:
     """What comes out for one line."""
     raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
-    found: dict[str, Any] = json.loads(answer(ANALYZER, 7, raw))
+    found: dict[str, Any] = json.loads(answers(ANALYZER, [(7, raw)])[0])
     return found
 
 
@@ -83,7 +83,7 @@ def test_a_line_over_a_mebibyte_is_skipped_and_the_next_one_read() -> None:
     found = [(number, None if line is None else len(line)) for number, line in read_lines(stream)]
 
     assert found == [(1, None), (2, 6), (4, 1_048_576), (5, 4)]
-    assert json.loads(answer(ANALYZER, 1, None))["error"] == "line_too_long"
+    assert json.loads(answers(ANALYZER, [(1, None)])[0])["error"] == "line_too_long"
 
 
 def test_lines_come_out_in_order_one_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +99,19 @@ def test_lines_come_out_in_order_one_for_one(tmp_path: Path, monkeypatch: pytest
     assert [line["id"] for line in lines] == [1, 2, 4, "z"]
     assert lines[1]["error"] == "not_json"
     assert lines[3]["tradable"] == ["TSLA"]
+
+
+def test_a_long_file_is_answered_as_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More lines than are read at once, bad ones among them: each answer is that of its line alone."""
+    monkeypatch.chdir(tmp_path)
+    lines = [b'{"id": []' if n % 40 == 7 else f'{{"id": "p{n}", "text": "{CALL} {n}"}}'.encode() for n in range(130)]
+    file = tmp_path / "posts.jsonl"
+    file.write_bytes(b"\n".join(lines))
+
+    result = CliRunner().invoke(app, [str(file), "--symbols", "AAPL,TSLA"], catch_exceptions=False)
+    alone = [answers(ANALYZER, [(n, line)])[0].decode() for n, line in enumerate(lines, start=1)]
+
+    assert result.stdout.splitlines() == alone
 
 
 def test_standard_input_is_read_and_a_channel_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
