@@ -21,8 +21,8 @@ from pipeline.ports import AnalyzerManager
 from workers.adapters.posts import parse_post
 from workers.wiring import Runtime
 
-CHUNK: Final = 100
-CHUNKS_AHEAD: Final = 8  # for each process
+CHUNK: Final = 200
+CHUNKS_AHEAD: Final = 4  # for each process
 FEW: Final = 2_000  # posts that are read sooner than a process is started
 MOST: Final = 4
 

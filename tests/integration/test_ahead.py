@@ -52,8 +52,8 @@ def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_processes_answer_what_this_one_does_in_order(fleet: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """250 lines are three chunks; every body is the message of its line, as the inbox keeps it."""
-    lines, read = [line(number) for number in range(250)], Ahead(fleet.settings, fleet.analyzer)
+    """450 lines are three chunks; every body is the message of its line, as the inbox keeps it."""
+    lines, read = [line(number) for number in range(450)], Ahead(fleet.settings, fleet.analyzer)
     with read.bodies(lines) as answers:
         here = list(answers)
     in_processes(monkeypatch)
@@ -61,7 +61,7 @@ def test_processes_answer_what_this_one_does_in_order(fleet: Runtime, monkeypatc
         elsewhere = list(answers)
 
     messages = [AnalyzedMessage.model_validate_json(body) for body in here if not isinstance(body, Failure)]
-    assert [message.message.source_id for message in messages] == [str(number) for number in range(250)]
+    assert [message.message.source_id for message in messages] == [str(number) for number in range(450)]
     assert [message.model_dump_json().encode() for message in messages] == here == elsewhere
 
 
