@@ -1,10 +1,11 @@
 """Posts of a recording analyzed before their turn, in order, by processes of their own: its driver waits enough."""
 
+import gc
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from functools import partial
 from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 from typing import Final
 
 from config.settings import Settings
 from pipeline.errors import FleetError
 from pipeline.ports import AnalyzerManager
+from workers.adapters.forked import may_fork
 from workers.adapters.posts import parse_post
 from workers.wiring import Runtime
 
@@ -49,7 +52,7 @@ class Ahead:
         if count < 1 or len(lines) < FEW:
             yield chain.from_iterable(map(partial(_read, self.analyzer, known), _chunks(lines)))
             return
-        pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin, initargs=(self.settings,))
+        pool = ProcessPoolExecutor(count, *_beginning(self))
         try:
             yield _in_order(pool, lines, count * CHUNKS_AHEAD)
         finally:
@@ -77,11 +80,25 @@ def _chunks(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 _READING: dict[str, tuple[AnalyzerManager, frozenset[str]]] = {}
 
 
-def _begin(settings: Settings) -> None:
-    """Build the analyzer once; end with the driver, however that ends."""
+def _beginning(ahead: Ahead) -> tuple[BaseContext, Callable[..., None], tuple[object, ...]]:
+    """How a process begins: as a copy of this one, analyzer and all, or where that is not safe by building it again."""
+    if not may_fork():
+        return get_context("spawn"), _begin_anew, (ahead.settings,)
+    gc.collect()
+    gc.freeze()
+    return get_context("fork"), _begin, (ahead,)
+
+
+def _begin_anew(settings: Settings) -> None:
+    """Build the analyzer once."""
+    _begin(Ahead(settings, Runtime(settings).analyzer))
+
+
+def _begin(ahead: Ahead) -> None:
+    """Be ready to read; end with the driver, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _READING["here"] = Runtime(settings).analyzer, frozenset(settings.source.known)
+    _READING["here"] = ahead.analyzer, frozenset(ahead.settings.source.known)
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,7 @@
 """A recording read ahead: in processes of its own or in this one, each line has its answer, in the lines' order."""
 
 import os
-import signal
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import pytest
 from pipeline.errors import FleetError
 from pipeline.models import AnalyzedMessage
 from tests.delivery import a_runtime
-from tests.e2e.recording import children_of
 from workers import ahead
+from workers.adapters.forked import may_fork
 from workers.ahead import Ahead, Failure
 from workers.wiring import Runtime
 
@@ -45,18 +45,22 @@ def fleet(server_url: str, redis_client: Any, tmp_path: Path) -> Runtime:
     return a_runtime(server_url, tmp_path)
 
 
-def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on, whatever the machine and the recording: two processes."""
+def in_processes(monkeypatch: pytest.MonkeyPatch, *, forked: bool = True) -> None:
+    """From here on, whatever the machine and the recording: two processes, forked where they may be."""
     monkeypatch.setattr(ahead, "FEW", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(ahead, "may_fork", lambda: forked and may_fork())
 
 
-def test_processes_answer_what_this_one_does_in_order(fleet: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("forked", [True, False])
+def test_processes_answer_what_this_one_does_in_order(
+    fleet: Runtime, monkeypatch: pytest.MonkeyPatch, *, forked: bool
+) -> None:
     """450 lines are three chunks; every body is the message of its line, as the inbox keeps it."""
     lines, read = [line(number) for number in range(450)], Ahead(fleet.settings, fleet.analyzer)
     with read.bodies(lines) as answers:
         here = list(answers)
-    in_processes(monkeypatch)
+    in_processes(monkeypatch, forked=forked)
     with read.bodies(lines) as answers:
         elsewhere = list(answers)
 
@@ -81,7 +85,7 @@ def test_a_process_that_dies_ends_the_replay_loudly(fleet: Runtime, monkeypatch:
     lines = [line(number) for number in range(5_000)]
     with Ahead(fleet.settings, fleet.analyzer).bodies(lines) as answers:
         next(answers)
-        for child in children_of(os.getpid(), lambda words: "spawn_main" in words):
-            os.kill(child, signal.SIGKILL)
+        for child in active_children():
+            child.kill()
         with pytest.raises(FleetError, match="has died"):
             list(answers)
