@@ -31,7 +31,7 @@ TESTS = {
         "forgotten",
     ),
     "workers.adapters.backlog_redis": ("backlog", "backlog_in_full"),
-    "workers.adapters.route_script": ("backlog", "backlog_in_full"),
+    "workers.adapters.route_script": ("backlog", "backlog_in_full", "route_script"),
 }
 KILLED, SURVIVED = "killed", "survived"
 
