@@ -3,9 +3,10 @@
 import re
 from datetime import UTC, datetime
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline import mentions, tickers
 from pipeline.analyzer import LexiconAnalyzer
 from pipeline.models import Label, SocialMessage
 from pipeline.text import fingerprint
@@ -86,3 +87,31 @@ def test_a_fingerprint_survives_a_repost(text: str) -> None:
     """20 hex characters; a retweet of words is the same post."""
     assert re.fullmatch(r"[0-9a-f]{20}", fingerprint(text))
     assert fingerprint("RT @someone: words " + text) == fingerprint("words " + text)
+
+
+HINTS = (
+    (tickers._PRICE_HINT, tickers._PRICE),
+    (tickers._EMAIL_HINT, tickers._EMAIL),
+    (tickers._BARE_LINK_HINT, tickers._BARE_LINK),
+    (mentions._OCC_HINT, mentions._OCC),
+)
+# fmt: off
+SIGNS = st.lists(st.sampled_from([
+    "$", "%", ".", ",", " ", "7", "12", "AAPL150117", "C7", "P1", "AAPL", "a", "b@c", "@", "-", ".com", ".CO/", "/", "x.io/y",
+    "٣",
+]), max_size=12).map("".join)
+# fmt: on
+
+
+@given(SIGNS)
+@example("AAPL150117P1 AAPL150117C7")
+@example("AAPL150117P1")
+@example("$7")
+@example("7%")
+@example("1.2")
+@settings(max_examples=200, deadline=None)
+def test_a_hint_is_in_every_text_that_has_what_it_hints_at(text: str) -> None:
+    """The quick look by a rare sign may raise a false alarm, and never misses: who changes a rule changes its hint."""
+    missed = [full.pattern for hint, full in HINTS if full.search(text) is not None and hint.search(text) is None]
+
+    assert missed == []
