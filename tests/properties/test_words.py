@@ -97,8 +97,8 @@ HINTS = (
 )
 # fmt: off
 SIGNS = st.lists(st.sampled_from([
-    "$", "%", ".", ",", " ", "7", "12", "AAPL150117", "C7", "P1", "AAPL", "a", "b@c", "@", "-", ".com", ".CO/", "/", "x.io/y",
-    "٣",
+    "$", "%", ".", ",", " ", "7", "12", "AAPL150117", "C7", "P1", "AAPL", "a", "b@c", "@", "-", ".com", ".CO/", "/",
+    "x.io/y", "٣",
 ]), max_size=12).map("".join)
 # fmt: on
 
