@@ -6,10 +6,12 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.errors import SettingsError, TransientError
+from workers.adapters import source_jsonl
 from workers.adapters.lines import Mark, SourceError
 from workers.adapters.posts import MAX_LINE_BYTES
 from workers.adapters.source_jsonl import JsonlSource
@@ -200,6 +202,33 @@ def test_a_line_that_comes_while_it_is_waited_for_is_given_at_once(file: Path) -
     assert lines(source) == [b"four"]
     writer.join()
     source.close()
+
+
+def test_a_file_to_which_nothing_is_written_is_looked_at_ever_less(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a millisecond to 50, also over many reads of half a second each; a line begins it anew."""
+    clock, pauses = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(source_jsonl, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    source = JsonlSource(file, tail=True, patience_s=0.5)
+    source.connect()
+    assert source.read(10)
+    for _ in range(4):
+        assert source.read(10) == []
+
+    assert pauses[0] == 0.001
+    assert set(pauses[-8:-2]) == {0.05}
+    with file.open("a") as feed:
+        feed.write("again\n")
+    assert source.read(10)
+    pauses.clear()
+    assert source.read(10) == []
+    source.close()
+
+    assert pauses[0] == 0.001
 
 
 def test_a_half_written_line_is_waited_for(connected: Opener, file: Path) -> None:

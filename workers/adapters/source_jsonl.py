@@ -40,6 +40,7 @@ class JsonlSource:
         self._head = b""
         self._ready: deque[RawPost] = deque()
         self._ended = False
+        self._pause = FIRST_PAUSE_S  # grows from look to look, until a line comes
 
     @property
     def ended(self) -> bool:
@@ -65,11 +66,13 @@ class JsonlSource:
 
     def read(self, limit: int) -> list[RawPost]:
         """Up to `limit` lines that are complete now. Raises SourceError for a damaged gzip file."""
-        deadline, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
+        deadline = time.monotonic() + self._patience_s
         while not self._gather(limit) and self._tail and (left := deadline - time.monotonic()) > 0:
             while not self._has_grown() and (left := deadline - time.monotonic()) > 0:
-                time.sleep(min(pause, left))
-                pause = min(pause * 1.2, LONGEST_PAUSE_S)
+                time.sleep(min(self._pause, left))
+                self._pause = min(self._pause * 1.2, LONGEST_PAUSE_S)
+        if self._ready:
+            self._pause = FIRST_PAUSE_S
         return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
 
     def _gather(self, limit: int) -> bool:
