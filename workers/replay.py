@@ -15,6 +15,7 @@ from pipeline.consensus import reach_consensus
 from pipeline.errors import FleetError
 from pipeline.models import TERMINAL, Fill, Position, Vote
 from pipeline.router import DenyList, Fate, Leg, route
+from workers.adapters.keys import to_ms
 from workers.adapters.undone_redis import Undone
 from workers.adapters.wire_posts import post_of
 from workers.ahead import Ahead, Failure
@@ -150,14 +151,10 @@ class Replay:
 
     def _await_begun(self) -> None:
         """Until what was begun has ended; what was drained quietly may go on beside it."""
-        if self._begun is None:
-            return
-        self._push()
-        beside = self._quiet_until is not None and not self._begun_by_votes
-        time.sleep(max(0.0, self._begun_s + self._usual_s / 2 - time.monotonic()))  # nobody else has the processor
-        self._wait(lambda undone: undone.decides_alone if beside else undone.is_idle)
-        self._usual_s += (time.monotonic() - self._begun_s - self._usual_s) / USUALLY
-        self._begun = None
+        if self._begun is not None and self._quiet_until is not None and not self._begun_by_votes:
+            self._end(lambda undone: undone.decides_alone)
+        elif self._begun is not None:
+            self._let_everything_end()
 
     def _close(self, window_end: datetime) -> None:
         """Drain the lists where a consensus is certain, once every vote of the window is routed."""
@@ -211,10 +208,14 @@ class Replay:
         while (opened := self._undone.open_ms) is not None and opened <= at.timestamp() * 1000:
             again = self._woken is not None and opened <= self._woken.timestamp() * 1000
             self.fleet.scheduler.queue_release(at, again=again)
+            self._begin(at)
             self._let_everything_end()
             if self._undone.open_ms == opened:
                 break
-        while self.fleet.scheduler.queue_followups(at, at_once):
+        while (due := self._undone.followup_ms) is not None and due <= to_ms(at):
+            if not self.fleet.scheduler.queue_followups(at, at_once):
+                break
+            self._begin(at)
             self._let_everything_end()
         self._woken = at
 
@@ -300,9 +301,19 @@ class Replay:
 
     def _let_everything_end(self) -> None:
         """Push what is pending, then wait until it is routed and no job is left."""
+        self._end(lambda undone: undone.is_idle)
+        self._quiet_until = None
+
+    def _end(self, condition: Callable[[Undone], bool]) -> None:
+        """Push what is pending, then wait; while decisions are made, half of their usual time without a look."""
         self._push()
-        self._wait(lambda undone: undone.is_idle)
-        self._begun = self._quiet_until = None
+        if self._begun is None:
+            self._wait(condition)
+            return
+        time.sleep(max(0.0, self._begun_s + self._usual_s / 2 - time.monotonic()))  # every look costs them time
+        self._wait(condition)
+        self._usual_s += (time.monotonic() - self._begun_s - self._usual_s) / USUALLY
+        self._begun = None
 
     def _wait(self, condition: Callable[[Undone], bool]) -> None:
         deadline = time.monotonic() + STUCK_AFTER_S
@@ -310,7 +321,7 @@ class Replay:
         while not condition(undone := self.fleet.undone.look()):
             self.tend()
             time.sleep(pause)
-            pause = min(pause * 1.1, 0.02)
+            pause = min(pause * 1.2, 0.02)
             if time.monotonic() > deadline:
                 raise FleetError(
                     f"the fleet made no progress for {STUCK_AFTER_S:g} s: {undone.messages} messages and "
