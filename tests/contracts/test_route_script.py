@@ -178,6 +178,18 @@ def test_a_body_that_cannot_be_read_is_a_dead_letter_once(chain: Chain) -> None:
     assert chain.in_stream == []
 
 
+def test_a_list_of_the_wrong_type_ends_the_legs_of_its_own_symbol(chain: Chain) -> None:
+    """An urgent one among them brings no job; its neighbours on other symbols are buffered."""
+    chain.server.set(KEYS.batch("AAA"), "a word")
+    urgent, other = a_message("m2", confidence=0.95), a_message("m3", symbols=("BBB",))
+    chain.route(a_chunk(chain.deliver(urgent, other), urgent, other, job=a_job()))
+    facts = {"state": "error", "stage": "router", "rule": "unusable_list", "observed": "AAA"}
+
+    assert chain.server.hgetall(KEYS.outcome("m2:AAA")) == facts | {"limit": "a list of votes", "at": NOON.isoformat()}
+    assert (chain.votes("BBB"), chain.server.hget(KEYS.tally(), "buffered")) == (["m3"], "1")
+    assert not chain.server.exists(LINE.key)
+
+
 def test_a_full_list_is_told_by_its_symbol(chain: Chain) -> None:
     """Two votes fill it; one does not."""
     posts = [a_message("m1"), a_message("m2"), a_message("m3", symbols=("BBB",))]

@@ -20,6 +20,7 @@ from workers.adapters.intents_memory import MemoryIntents
 from workers.adapters.intents_redis import RedisIntents
 from workers.adapters.journal_memory import MemoryJournal
 from workers.adapters.journal_redis import RedisJournal
+from workers.adapters.keys import EXECUTION_TTL_S, OUTCOME_TTL_S
 from workers.adapters.ledger_memory import MemoryLedger
 from workers.adapters.ledger_redis import RedisLedger
 from workers.adapters.paper_memory import MemoryPaperStore
@@ -198,6 +199,39 @@ def test_the_last_step_asks_again(office: Office, under_halt: bool) -> None:  # 
     assert (intent.state if intent else None) == ("SENT" if under_halt else None)
 
 
+def test_reservation_and_last_step_know_how_old_a_comparison_may_be(office: Office) -> None:
+    """Each has the rule in a step of its own: 87 of 90 seconds pass, 93 do not, and both say how long it is."""
+    office.compared()
+    office.later(87)
+    office.intents.create(an_order("BBB"))
+    assert isinstance(office.ledger.reserve(a_request()), Reservation)
+    assert office.intents.mark_sent("o-BBB", NOW, CLOSE) is None
+    office.intents.create(an_order())
+    office.later(6)
+
+    with pytest.raises(UnreconciledError, match="93 s ago"):
+        office.ledger.reserve(a_request("CCC"))
+    refusal = office.intents.mark_sent("o-AAA", NOW, CLOSE)
+    assert refusal == Refusal(refusal.stage, "unreconciled", "93 s ago", "lately")
+
+
+def test_reservation_and_last_step_trust_no_comparison_of_another_server(redis_client: redis.Redis) -> None:
+    """Its file may be older than what it was compared with."""
+    client: Any = redis_client
+    truth = RedisTruth(client, KEYS)
+    assert truth.confirm(truth.begin())
+    client.hset(KEYS.truth(), "server", "f" * 40)
+    RedisControl(client, KEYS).set(TradingState.ACTIVE, "ann", "test", NOW)
+    intents = RedisIntents(client, KEYS, "event", MAX_AGE.total_seconds())
+    intents.create(an_order())
+
+    with pytest.raises(UnreconciledError, match="before this server started"):
+        RedisLedger(client, KEYS, CASH, MAX_AGE.total_seconds()).reserve(a_request())
+    refusal = intents.mark_sent("o-AAA", NOW, CLOSE)
+    assert refusal is not None
+    assert (refusal.rule, refusal.observed) == ("unreconciled", "before this server started")
+
+
 def test_a_decision_that_meets_it_in_the_last_step_is_tried_again(office: Office) -> None:
     """No end is recorded, no risk kept: the follow-up decides it once more, until it is too old."""
     worker = Worker(office)
@@ -319,3 +353,21 @@ def test_an_order_of_ours_is_taken_up_once_and_its_decision_waits_for_it(office:
 
     assert (intent.state, intent.report, intent.booked, intent.entry_settled) == ("SENT", report, 0, False)
     assert office.intents.begin("d-AAA").sent == "o-AAA"
+
+
+def test_the_decision_of_an_order_that_was_taken_up_stands_as_submitted(redis_client: redis.Redis) -> None:
+    """Its own leg too, in full, unless more is known of it; it counts as an order and a leg of the fleet."""
+    client: Any = redis_client
+    intents, report = RedisIntents(client, KEYS, "event"), OrderReport("o-AAA", "AAA", OrderStatus.ACCEPTED)
+    intents.adopt(an_order(decision_id="m1:AAA"), report, ours=True)
+    facts = {"state": "submitted", "stage": "executor", "rule": "restored", "observed": "o-AAA", "limit": ""}
+
+    assert client.hgetall(KEYS.outcome("m1:AAA")) == facts | {"at": NOW.isoformat(), "decision": "m1:AAA"}
+    assert OUTCOME_TTL_S - 600 < client.ttl(KEYS.outcome("m1:AAA")) <= OUTCOME_TTL_S
+    assert EXECUTION_TTL_S - 600 < client.ttl(KEYS.execution("m1:AAA")) <= EXECUTION_TTL_S
+    assert client.hgetall(KEYS.tally()) == {"orders": "1", "legs": "1"}
+
+    client.hset(KEYS.outcome("m2:BBB"), "state", "executed")
+    report = OrderReport("o-BBB", "BBB", OrderStatus.ACCEPTED)
+    assert intents.adopt(an_order("BBB", decision_id="m2:BBB"), report, ours=True) is True
+    assert client.hgetall(KEYS.outcome("m2:BBB")) == {"state": "executed"}
