@@ -65,10 +65,11 @@ def _in_order(pool: ProcessPoolExecutor, lines: Sequence[bytes], most: int) -> I
     asked: deque[Future[list[bytes | Failure]]] = deque(pool.submit(_bodies, chunk) for chunk in islice(chunks, most))
     while asked:
         try:
-            yield from asked.popleft().result()
+            bodies = asked.popleft().result()
+            asked.extend(pool.submit(_bodies, chunk) for chunk in islice(chunks, 1))
         except BrokenProcessPool as error:
             raise FleetError("a process that reads the recording ahead has died; run the replay again") from error
-        asked.extend(pool.submit(_bodies, chunk) for chunk in islice(chunks, 1))
+        yield from bodies
 
 
 def _chunks(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

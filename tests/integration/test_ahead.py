@@ -1,6 +1,9 @@
 """A recording read ahead: in processes of its own or in this one, each line has its answer, in the lines' order."""
 
 import os
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -89,3 +92,28 @@ def test_a_process_that_dies_ends_the_replay_loudly(fleet: Runtime, monkeypatch:
             child.kill()
         with pytest.raises(FleetError, match="has died"):
             list(answers)
+
+
+class Dying:
+    """A pool that answers five questions at once, and has died when the sixth is asked."""
+
+    asked = 0
+
+    def submit(self, _: object, chunk: Sequence[bytes]) -> "Future[list[bytes]]":
+        self.asked += 1
+        if self.asked > 5:
+            raise BrokenProcessPool
+        answered: Future[list[bytes]] = Future()
+        answered.set_result(list(chunk))
+        return answered
+
+
+def test_a_process_that_dies_with_nothing_unanswered_is_told_too() -> None:
+    """The next question finds nobody: the same loud end, and what was answered is given first."""
+    pool: Any = Dying()
+    lines = [line(number) for number in range(9 * ahead.CHUNK)]
+    answers = ahead._in_order(pool, lines, 4)
+
+    assert [next(answers) for _ in range(ahead.CHUNK)] == lines[: ahead.CHUNK]
+    with pytest.raises(FleetError, match="has died"):
+        list(answers)
