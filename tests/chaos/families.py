@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -42,12 +42,12 @@ class Found:
     times: list[Times]
     facts: list[str]
     broken: list[str]
+    day: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d}")  # noqa: TID251 - a fact of the run
 
     def text(self) -> str:
         """Times and verdict as markdown."""
-        day = datetime.now(UTC).date()  # noqa: TID251 - when the run was is one of its facts
         side = f"{self.fleets} fleets side by side, " if self.fleets > 1 else ""
-        where = f"on {day}, load {self.load:.1f} on {os.cpu_count()} cores"
+        where = f"on {self.day}, load {self.load:.1f} on {os.cpu_count()} cores"
         told = f"Seed {self.seed}, {side}{self.seconds:.0f} s, {self.legs:,} legs, {self.orders:,} orders, {where}"
         lines = [table(self.times), "", *self.facts, *([""] if self.facts else [])]
         lines += [f"{told}, {len(self.broken)} promises broken."]

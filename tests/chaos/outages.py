@@ -20,6 +20,17 @@ from tests.chaos.servers import EXTRA, empty_the_disk, fill_the_disk, hardy
 
 PROMISED_S: Final = 15.0
 DROP_EVERY_S: Final = 0.1
+#: How Redis may be away, and who brings that about.
+KINDS: Final = {
+    "killed, restarted with its file": "_killed",
+    "loading": "_loading",
+    "paused": "_paused",
+    "out of memory": "_full",
+    "read only": "_read_only",
+    "busy with a script": "_busy",
+    "connections dropped": "_dropped",
+    "disk full under the append-only file": "_disk",
+}
 
 
 class Outages(Drill):
@@ -40,16 +51,7 @@ class Outages(Drill):
             self._through_one(name, kinds[name], seconds)
 
     def _kinds(self) -> dict[str, Callable[[float], None]]:
-        return {
-            "killed, restarted with its file": self._killed,
-            "loading": self._loading,
-            "paused": self._paused,
-            "out of memory": self._full,
-            "read only": self._read_only,
-            "busy with a script": self._busy,
-            "connections dropped": self._dropped,
-            "disk full under the append-only file": self._disk,
-        }
+        return {name: getattr(self, act) for name, act in KINDS.items()}
 
     def _through_one(self, name: str, outage: Callable[[float], None], seconds: float) -> None:
         """One outage in the middle of work; afterwards the same processes work again."""

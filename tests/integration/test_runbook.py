@@ -9,6 +9,8 @@ import redis
 import yaml
 from typer.main import get_command
 
+from tests.chaos import families
+from tests.chaos.outages import KINDS
 from tests.tools.operations_page import asked
 from workers.alarm_codes import CODES
 from workers.cli import app
@@ -44,6 +46,18 @@ def test_every_alarm_has_an_entry_and_every_entry_an_alarm() -> None:
 def test_an_entry_says_what_it_means_what_to_check_and_what_to_do(name: str) -> None:
     """In this order."""
     assert re.findall(r"^\*\*(\w+)\*\*", entries()[name], re.MULTILINE) == ["Means", "Check", "Do"]
+
+
+def test_every_drill_has_an_entry_that_says_what_is_seen_and_what_to_do() -> None:
+    """And each way in which Redis may be away, a row of its own."""
+    section = PAGE.split("## What recovers by itself")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
+    drills = {name for _, drill, *_ in rows[1:] for name in re.findall(r"`(\w+)`", drill)}
+    outages = {what.removeprefix("Redis: ") for what, *_ in rows if what.startswith("Redis: ")}
+
+    assert drills == set(families.ALL)
+    assert outages == set(KINDS)
+    assert all(len(row) == 4 and all(row) for row in rows)
 
 
 def test_every_alert_leads_to_a_heading() -> None:
