@@ -216,12 +216,17 @@ class ChaosRun:
     def _come_to_rest(self) -> dict[str, int]:
         """Let the fleet finish, then close what is held; what is left."""
         deadline = time.monotonic() + QUIET_S
-        left = self._wait_for(lambda: {k: n for k, n in waiting(self._fleet).items() if k != "open intents"}, deadline)
+        left = self._wait_for(lambda: {k: n for k, n in self._unfinished().items() if k != "open intents"}, deadline)
         return left or self._wait_for(self._flat, deadline)
+
+    def _unfinished(self) -> dict[str, int]:
+        """What is not finished, posts that the collector has not read included."""
+        unread = len(self._feed.made) - self._fleet.journal.tally().get("accepted", 0)
+        return waiting(self._fleet) | ({"posts to collect": unread} if unread > 0 else {})
 
     def _end(self) -> dict[str, int]:
         """End the processes in good order; who did not."""
-        stuck = self._crew.end("schedule")
+        stuck = self._crew.end("collect", "schedule")
         self._wait_for(lambda: {"jobs": n} if (n := self._fleet.queues.busy()) else {}, time.monotonic() + READY_S)
         stuck += self._crew.end("route", "work")
         untold = self._wait_for(
@@ -240,7 +245,7 @@ class ChaosRun:
             price = Decimal(position["cost"]) / int(position["quantity"])
             way = Decimal(1 if int(position["quantity"]) > 0 else -1)
             self._venue.move(position["symbol"], f"{price + way * BEYOND:.2f}", self._now())
-        return waiting(self._fleet)
+        return self._unfinished()
 
     def _wait_for(self, look: Callable[[], dict[str, int]], deadline: float) -> dict[str, int]:
         """Tend until `look` finds nothing; what it found last."""

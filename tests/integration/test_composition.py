@@ -37,11 +37,12 @@ PROCESSES: Final = (
     "dashboard",
 )
 STUCK: Final = PROCESSES[:-1]  # the dashboard answers its healthcheck itself
-#: An hour of the demo a minute, over and over: its orders come every few seconds.
+#: An hour of the demo a minute, over and over: its orders come every few seconds; and a watcher that looks each second.
 HASTE: Final = {
     "FLEET_PLAYBACK__FIRST": "2025-09-17T13:45:00Z",
     "FLEET_PLAYBACK__LAST": "2025-09-17T14:45:00Z",
     "FLEET_PLAYBACK__SPEED": "60",
+    "FLEET_WATCH__INTERVAL_S": "1",
 }
 
 

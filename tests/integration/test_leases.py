@@ -422,7 +422,8 @@ def test_a_frozen_worker_that_wakes_up_after_the_take_over_stops_its_horse(play:
         job_id = play.put("wait")
         horse = play.began(job_id)
         process.send_signal(signal.SIGSTOP)
-        until(lambda: look(play))
+        pass_time(play)
+        assert look(play)
         play.client.lrem(play.queue.key, 0, job_id)
         process.send_signal(signal.SIGCONT)
 

@@ -71,14 +71,14 @@ def test_a_job_aside_keeps_its_lease(play: Play) -> None:
 
 def test_one_that_hangs_aside_is_killed_at_its_time_out_and_repeated(server_url: str, worker: int) -> None:
     """Rule: aside or not, a time-out is a death: the horse is gone, the job has one repeat, then it has failed."""
-    play = Play(server_url, timeout_s=2)
+    play = Play(server_url, timeout_s=1)
     hanging = play.put("hang")
     first = play.began(hanging)
     assert play.value("noop") is None
     job = play.end_of(hanging)
 
     assert job.is_failed
-    assert "it passed its time-out of 2 s" in job.latest_result().exc_string
+    assert "it passed its time-out of 1 s" in job.latest_result().exc_string
     assert len(play.starts(hanging)) == 2
     until(lambda: not is_alive(first))
 
