@@ -20,8 +20,9 @@ from tests.chaos.report import Plan
 
 BEHIND_S: Final = 5.0
 END_S: Final = 120.0  # three strikes of a job time-out each, and what lies between
-KILLS, HANGS, EATS, HANGS_TOO = COLD[-4:]
-WELL: Final = COLD[:12]
+KILLS, HANGS, EATS, HANGS_TOO = COLD[28:32]
+WELL: Final = COLD[:6]
+NEIGHBOURS: Final = (*COLD[6:8], *COLD[-2:])  # decided before the poison of their chunk, and after it
 STRIKES: Final = 3
 
 
@@ -87,7 +88,7 @@ class Poison(Drill):
         name = DOES[symbols[0]].__name__.strip("_") + " on every worker" * (len(symbols) > 1)
         poison = self._posts(symbols, 0.95)
         time.sleep(0.2)
-        healthy = self._posts(WELL[:6], 0.95)
+        healthy = self._posts(WELL, 0.95)
         took = self._live_through(lambda: self._ended(healthy), f"behind {name}")
         self._note(f"{name}: the queue behind", BEHIND_S, took)
         took = self._live_through(lambda: self._error(poison), f"end of {name}")
@@ -97,7 +98,7 @@ class Poison(Drill):
         """Agreeing votes on the poisonous symbol and on others, in one drain."""
         name = DOES[symbol].__name__.strip("_")
         poison = self._posts([symbol] * 3, 0.8)
-        neighbours = self._posts([one for one in WELL[6:10] for _ in range(2)], 0.8)
+        neighbours = self._posts([one for one in NEIGHBOURS for _ in range(2)], 0.8)
         took = self._live_through(lambda: self._ended(neighbours), f"neighbours of {name}")
         self._note(f"{name}: neighbours in its chunk", self._chunk_s(symbol), took)
         self._live_through(lambda: self._error(poison), f"end of the claim that does {name}")
