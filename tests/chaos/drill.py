@@ -241,13 +241,14 @@ class Drill(ChaosRun):
     def _turned(self, name: str, since: datetime) -> bool:
         """Whether the process has written a sign of life since then, which it does after a turn."""
         own, fleet = name.rpartition("-")[0], self._fleet
-        process = f"{own}-{socket.gethostname()}-{self._crew.pids.get(name)}"
+        here = f"-{socket.gethostname()}-{self._crew.pids.get(name)}"
         if own.startswith("work-"):
             rq: Any = fleet.rq_client
-            beat = rq.hget(f"rq:worker:{process}", "last_heartbeat")
-            return beat is not None and beat.decode() > utcformat(since)
+            mine = [worker for worker in fleet.queues.worker_names() if worker.endswith(here)]
+            beats = [rq.hget(f"rq:worker:{worker}", "last_heartbeat") for worker in mine]
+            return any(beat is not None and beat.decode() > utcformat(since) for beat in beats)
         client: Any = fleet.client
-        return (client.zscore(fleet.keys.heartbeats(), process) or 0) > to_ms(since)
+        return (client.zscore(fleet.keys.heartbeats(), own + here) or 0) > to_ms(since)
 
 
 def _kind(name: str) -> str:

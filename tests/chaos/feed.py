@@ -54,7 +54,7 @@ class Feed:
 
     def _post(self, now: datetime) -> AnalyzedMessage:
         kind = self._dice.choices(list(self.kinds), list(self.kinds.values()))[0]
-        number = len(self.made) + self._dice.randrange(1_000_000) * 100_000
+        number = len(self.made) + self._dice.randrange(100_000) * 10_000_000
         label = Label.BULLISH if self._dice.random() < 0.8 else Label.BEARISH
         if kind == "neutral":
             label = Label.NEUTRAL
