@@ -213,8 +213,13 @@ class WorkersSettings(Frozen):
         default=6, ge=3, le=60, description="seconds without a sign of life until a worker's job is given to another"
     )
     claim_lease_s: float = Field(
-        default=60, ge=1, le=3600, description="seconds until an undecided claim is queued again"
+        default=60, ge=1, le=3600, description="seconds beyond a job's time until an undecided claim is queued again"
     )
+
+    @property
+    def claim_time_s(self) -> float:
+        """Seconds from a claim's making until it is queued again: the job that decides it has its whole time before."""
+        return self.job_timeout_s + self.claim_lease_s
 
 
 class ScheduleSettings(Frozen):

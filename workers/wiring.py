@@ -121,7 +121,7 @@ class Runtime:
             self.client,
             self.keys,
             duplicate_window_s=self.settings.router.duplicate_window_s,
-            lease_s=self.settings.workers.claim_lease_s,
+            lease_s=self.settings.workers.claim_time_s,
             most_votes=self.settings.consensus.lookback_most,
             recent_s=RECENT_REPLAYED_S if self.settings.clock == "event" else RECENT_S,
         )
@@ -149,7 +149,7 @@ class Runtime:
     @cached_property
     def dead_work(self) -> RedisDeadWork:
         """What three strikes ended."""
-        return RedisDeadWork(self.client, self.keys, self.settings.workers.claim_lease_s)
+        return RedisDeadWork(self.client, self.keys, self.settings.workers.claim_time_s)
 
     @cached_property
     def queues(self) -> JobQueues:

@@ -147,6 +147,15 @@ def test_a_reclaimed_claim_is_decided_and_gone(fleet: Runtime) -> None:
     assert str(fleet.journal.outcome("m1:ZELK")) == "no_consensus"
 
 
+def test_a_claim_is_not_queued_again_while_its_job_may_still_run(fleet: Runtime) -> None:
+    """Rule: its deadline is a job's time-out (60 s) and the lease (60 s) away, or one that hangs would run twice."""
+    vote(fleet)
+    seconds, _ = fleet.client.time()
+    fleet.backlog.claim()
+
+    assert (fleet.client.zscore(fleet.keys.claims(), "AAA-1") or 0) >= (seconds + 120) * 1000
+
+
 def test_a_claim_has_three_strikes_whatever_the_jobs_it_comes_back_in_are_called(fleet: Runtime) -> None:
     """Rule: two deaths in its own job and one in a reclaim's: the next start is its end, in either."""
     fleet.backlog.accept([routed(a_message("m1", symbols=("ZELK",)))])
