@@ -28,7 +28,7 @@ run: $(VENV)/run.stamp
 	$(BIN)/fleet run --demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 SEED ?= 20141122
 chaos: $(VENV)/dev.stamp

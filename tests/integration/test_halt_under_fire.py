@@ -4,9 +4,8 @@ import pytest
 import redis
 
 from pipeline.errors import TransientError
-from pipeline.models import TradingState
+from pipeline.models import Outcome, TradingState
 from tests.deciding import Worker
-from tests.money import a_signal
 from tests.tools.bench_halt import CLOSE, OPEN, TURN_AFTER, TURNS, WORKERS, Report, measure, vault_of
 
 ACTIVE, REDUCING, HALTED = TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED
@@ -49,7 +48,10 @@ def test_after_a_resume_every_worker_sends_again(server_url: str) -> None:
 
 @pytest.mark.parametrize("lost", ["reading the state", "writing SENT"])
 def test_a_redis_that_cannot_be_asked_sends_nothing(redis_client: redis.Redis, lost: str) -> None:
-    """Fail closed: an unknown trading state is no permission, whichever of the two questions gets no answer."""
+    """Fail closed: an unknown trading state is no permission, whichever of the two questions gets no answer.
+
+    Nor is it an end: the job is repeated, and its next run sends one order.
+    """
 
     def deaf(*_: object, **__: object) -> None:
         raise TransientError("no answer")
@@ -60,8 +62,9 @@ def test_a_redis_that_cannot_be_asked_sends_nothing(redis_client: redis.Redis, l
     where, name = (vault.control, "trading_state") if lost == "reading the state" else (vault.intents, "mark_sent")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(where, name, deaf)
-        result = worker.decide()
+        with pytest.raises(TransientError):
+            worker.decide()
 
-    assert (worker.orders, vault.ledger.reservations()) == ([], {})
-    assert result.refusal is not None
-    assert worker.executor.begin(a_signal(decision_id="d-AAA:AAA")) is not None
+    assert (worker.orders, vault.journal.outcome("d-AAA:AAA")) == ([], None)
+    assert worker.decide().status is Outcome.SUBMITTED
+    assert len(worker.orders) == 1
