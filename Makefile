@@ -28,7 +28,8 @@ run: $(VENV)/run.stamp
 	$(BIN)/fleet run --demo
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore tests/integration/test_forked.py
+	$(BIN)/python -m pytest tests/integration/test_forked.py
 
 SEED ?= 20141122
 chaos: $(VENV)/dev.stamp
