@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_embedded import eventually, is_gone
+from tests.integration.test_embedded import eventually
 from workers.adapters.forked import may_fork
 from workers.stop import Stop
 from workers.supervisor import ChildSpec, Supervisor, fleet_command
@@ -126,32 +125,3 @@ def test_only_our_own_verbs_are_forked_and_only_from_a_process_without_threads(t
         thread.join()
 
     assert "no-such-verb" in (tmp_path / "a.log").read_text()
-
-
-PARENT = """
-import os, sys, time
-from workers.stop import Stop
-from workers.supervisor import ChildSpec, Supervisor, fleet_command
-stop = Stop().listen()
-supervisor = Supervisor([ChildSpec("a", fleet_command())], env=os.environ, verb=lambda words: time.sleep(600))
-supervisor.poll()
-print(supervisor.pids["a"], flush=True)
-supervisor.run(stop)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_forked_children_die_with_their_supervisor(number: signal.Signals) -> None:
-    """However it ends, nobody trades on alone."""
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-    assert parent.stdout is not None
-    child = 0
-    while not child:
-        line = parent.stdout.readline().strip()
-        child = int(line) if line.isdigit() else 0
-    parent.send_signal(number)
-    code = parent.wait(timeout=120)
-
-    assert code == (-signal.SIGKILL if number is signal.SIGKILL else 0)
-    assert eventually(lambda: is_gone(child))
-    parent.stdout.close()

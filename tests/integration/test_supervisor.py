@@ -158,23 +158,28 @@ def test_children_get_exactly_the_environment_given(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.log").read_text()) == {"FLEET_PROFILE": "demo", "LC_ALL": "C"}
 
 
+#: A supervisor of one child that does nothing: a program that is begun, and a verb of ours, which is forked on Linux.
 PARENT = """
-import os, sys
+import os, sys, time
 from workers.stop import Stop
-from workers.supervisor import ChildSpec, Supervisor
+from workers.supervisor import ChildSpec, Supervisor, fleet_command
 stop = Stop().listen()
-spec = ChildSpec("a", (sys.executable, "-c", "import time; time.sleep(600)"))
-supervisor = Supervisor([spec], env=os.environ)
+spec = ChildSpec("a", COMMAND)
+supervisor = Supervisor([spec], env=os.environ, verb=lambda words: time.sleep(600))
 supervisor.poll()
 print(supervisor.pids["a"], flush=True)
 supervisor.run(stop)
 """
+BEGUN, FORKED = '(sys.executable, "-c", "import time; time.sleep(600)")', "fleet_command()"
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="children are forked on Linux only")
 
 
+@pytest.mark.parametrize("command", [BEGUN, pytest.param(FORKED, marks=ON_LINUX)])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_children_die_with_their_supervisor(number: signal.Signals) -> None:
+def test_children_die_with_their_supervisor(number: signal.Signals, command: str) -> None:
     """However it ends, nobody trades on alone."""
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    words = [sys.executable, "-c", PARENT.replace("COMMAND", command)]
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
     assert parent.stdout is not None
     child = 0
     while not child:
