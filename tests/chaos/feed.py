@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,10 +42,11 @@ class Feed:
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
+        self._count = count()
 
-    def some(self, count: int, now: datetime) -> list[AnalyzedMessage]:
+    def some(self, number: int, now: datetime) -> list[AnalyzedMessage]:
         """The next posts, created now."""
-        posts = [self._post(now) for _ in range(count)]
+        posts = [self._post(now) for _ in range(number)]
         self.made += posts
         return posts
 
@@ -54,7 +56,7 @@ class Feed:
 
     def _post(self, now: datetime) -> AnalyzedMessage:
         kind = self._dice.choices(list(self.kinds), list(self.kinds.values()))[0]
-        number = len(self.made) + self._dice.randrange(100_000) * 10_000_000
+        number = next(self._count) + self._dice.randrange(100_000) * 10_000_000
         label = Label.BULLISH if self._dice.random() < 0.8 else Label.BEARISH
         if kind == "neutral":
             label = Label.NEUTRAL

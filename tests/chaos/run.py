@@ -169,13 +169,18 @@ class ChaosRun:
         if time.monotonic() < self._next_move:
             return
         self._next_move = time.monotonic() + MOVE_EVERY_S
-        book = self._venue.summary()
+        book = self._close_sessions()
         self._orders = int(book["orders"])
+        touched = [position for position in book["positions"] if self._dice.random() < TOUCHED]
+        self._venue.moves([move for one in touched for move in self._there_and_back(one)], self._now())
+
+    def _close_sessions(self) -> dict[str, Any]:
+        """Orders whose sessions are over work no longer, whatever the venue did with them; its book before that."""
+        book = self._venue.summary()
         for order in book["working"]:
             if order["good_until"] < self._now():
                 self._venue.expire(order["client_order_id"], order["good_until"])
-        touched = [position for position in book["positions"] if self._dice.random() < TOUCHED]
-        self._venue.moves([move for one in touched for move in self._there_and_back(one)], self._now())
+        return book
 
     def _there_and_back(self, position: dict[str, Any]) -> list[tuple[str, str]]:
         """A price beyond target or stop, and the one it was bought at again."""
@@ -216,8 +221,12 @@ class ChaosRun:
     def _come_to_rest(self) -> dict[str, int]:
         """Let the fleet finish, then close what is held; what is left."""
         deadline = time.monotonic() + QUIET_S
-        left = self._wait_for(lambda: {k: n for k, n in self._unfinished().items() if k != "open intents"}, deadline)
-        return left or self._wait_for(self._flat, deadline)
+        return self._wait_for(self._settled, deadline) or self._wait_for(self._flat, deadline)
+
+    def _settled(self) -> dict[str, int]:
+        """What is not finished but what the venue holds; sessions go on closing meanwhile."""
+        self._close_sessions()
+        return {name: count for name, count in self._unfinished().items() if name != "open intents"}
 
     def _unfinished(self) -> dict[str, int]:
         """What is not finished, posts that the collector has not read included."""
